@@ -1,0 +1,95 @@
+"""Multi-head attention, written once for every architecture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class AttentionTrace:
+    """What an attention layer saw, for reducers that decide by it.
+
+    Attributes:
+        received: attention each token received, mean over heads and queries, [batch, tokens].
+        keys: mean over heads of the key vectors, [batch, tokens, head_width].
+    """
+
+    received: Tensor
+    keys: Tensor
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention over separate query, key and value projections.
+
+    The projections are separate on purpose: OpenVINO 2026.4 computes the fused form wrongly when
+    the number of tokens is static and equals the number of heads.
+    """
+
+    def __init__(self, width: int, heads: int, context_width: int | None = None) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} is not a multiple of {heads} heads")
+        source = width if context_width is None else context_width
+        self.heads = heads
+        self.head_width = width // heads
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(source, width)
+        self.v_proj = nn.Linear(source, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, context: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """Return the attended tokens.
+
+        Args:
+            x: queries come from here, [batch, n, width].
+            context: keys and values come from here, [batch, m, context_width]; `x` when None.
+            bias: added to the logits, broadcast to [batch, heads, n, m]; -inf hides a key.
+
+        Returns:
+            [batch, n, width]
+        """
+        q, k, v = self._project(x, x if context is None else context)
+        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self._join(out)
+
+    def traced(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, AttentionTrace]:
+        """Return self-attention and its trace; costs the explicit attention matrix."""
+        q, k, v = self._project(x, x)
+        logits = (q * self.head_width**-0.5) @ k.transpose(-1, -2)  # [batch, heads, n, n]
+        weights = torch.softmax(logits if bias is None else logits + bias, dim=-1)
+        trace = AttentionTrace(received=weights.mean(dim=(1, 2)), keys=k.mean(dim=1))
+        return self._join(weights @ v), trace
+
+    def _project(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return (
+            self._split(self.q_proj(x)),
+            self._split(self.k_proj(context)),
+            self._split(self.v_proj(context)),
+        )
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[batch, n, width] -> [batch, heads, n, head_width]"""
+        return x.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
+
+    def _join(self, x: Tensor) -> Tensor:
+        """[batch, heads, n, head_width] -> [batch, n, width], projected"""
+        return self.out_proj(x.transpose(1, 2).flatten(2))
+
+
+def size_bias(sizes: Tensor | None) -> Tensor | None:
+    """Return the logit bias that lets a merged token count as the tokens it stands for.
+
+    Proportional attention: log(size) added to the logits of a key (Bolya et al., Token Merging,
+    section 3, equation 1).
+
+    Args:
+        sizes: tokens each row stands for, [batch, m], or None when nothing was merged.
+
+    Returns:
+        [batch, 1, 1, m] or None
+    """
+    return None if sizes is None else sizes.log()[:, None, None, :]

@@ -1,0 +1,148 @@
+"""A vision transformer with places where its tokens can be reduced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sanderling.compile.blocks.attention import AttentionTrace, size_bias
+from sanderling.compile.blocks.reduce import ReduceAt, TokenSet, all_tokens, choose, reduce_tokens
+from sanderling.compile.blocks.transformer import EncoderLayer
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """Sizes of a vision transformer; widths in channels, `image_size` and `patch_size` in pixels."""
+
+    image_size: int
+    patch_size: int
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+    activation: str = "gelu"
+    eps: float = 1e-5
+    channels: int = 3
+    class_token: bool = False
+    pre_norm: bool = False
+    patch_bias: bool = True
+
+    @property
+    def side(self) -> int:
+        """Patches along one side of the picture."""
+        return self.image_size // self.patch_size
+
+    @property
+    def tokens(self) -> int:
+        """Image tokens of a whole picture, without the class token."""
+        return self.side * self.side
+
+
+def patchify(pixels: Tensor, patch: int) -> Tensor:
+    """Return the patches as rows, channels first inside each.
+
+    A linear layer on these rows equals a convolution with stride `patch`, and rows can be left out before it.
+
+    Args:
+        pixels: [batch, channels, height, width], height and width multiples of `patch`.
+        patch: side of a patch in pixels.
+
+    Returns:
+        [batch, height / patch * width / patch, channels * patch * patch]
+    """
+    batch, channels, height, width = pixels.shape
+    split = pixels.reshape(batch, channels, height // patch, patch, width // patch, patch)
+    return split.permute(0, 2, 4, 1, 3, 5).reshape(batch, (height // patch) * (width // patch), -1)
+
+
+def contrast(patches: Tensor) -> Tensor:
+    """Return the standard deviation of each patch's pixels, [batch, n, pixels] -> [batch, n]."""
+    centred = patches - patches.mean(-1, keepdim=True)
+    return (centred * centred).mean(-1).sqrt()
+
+
+class VisionEncoder(nn.Module):
+    """Patches -> transformer layers -> normalised tokens, reduced at one site when asked.
+
+    The class token, where there is one, is never reduced and does not count towards `keep`.
+    """
+
+    def __init__(self, config: VisionConfig, reduce_at: ReduceAt | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.reduce_at = reduce_at
+        width = config.width
+        self.patch_embedding = nn.Linear(config.channels * config.patch_size**2, width, bias=config.patch_bias)
+        self.prefix = 1 if config.class_token else 0
+        self.position_embedding = nn.Parameter(torch.randn(self.prefix + config.tokens, width) * 0.02)
+        self.class_embedding = nn.Parameter(torch.randn(width) * 0.02) if config.class_token else None
+        self.pre_layernorm = nn.LayerNorm(width, eps=config.eps) if config.pre_norm else nn.Identity()
+        self.layers = nn.ModuleList(
+            EncoderLayer(width, config.heads, config.hidden, config.activation, config.eps)
+            for _ in range(config.layers)
+        )
+        self.post_layernorm = nn.LayerNorm(width, eps=config.eps)
+
+    def forward(self, pixels: Tensor, keep: Tensor | None = None) -> TokenSet:
+        """Return the encoded tokens.
+
+        Args:
+            pixels: [batch, channels, image_size, image_size]
+            keep: image tokens to keep, int64 scalar; needed when the encoder was built with `reduce_at`.
+
+        Returns:
+            Rows [batch, prefix + keep, width]; sizes and original places of the same length, where the
+            class token has size 1 and place -1.
+        """
+        patches = patchify(pixels, self.config.patch_size)
+        tokens = self._with_prefix(self._embed(patches, keep))
+        for number, layer in enumerate(self.layers, start=1):
+            tokens = self._layer(number, layer, tokens, keep)
+        return TokenSet(self.post_layernorm(tokens.rows), tokens.sizes, tokens.kept)
+
+    def _embed(self, patches: Tensor, keep: Tensor | None) -> TokenSet:
+        positions = self.position_embedding[self.prefix :].expand(patches.shape[0], -1, -1)
+        tokens = all_tokens(torch.cat([patches, positions], dim=-1))
+        if self.reduce_at is not None and self.reduce_at.layer == 0 and keep is not None:
+            grid = (self.config.side, self.config.side)
+            reduction = choose(self.reduce_at.reducer, patches, contrast(patches), keep, grid)
+            tokens = reduce_tokens(tokens, reduction)
+        pixels = tokens.rows[..., : patches.shape[-1]]
+        rows = self.patch_embedding(pixels) + tokens.rows[..., patches.shape[-1] :]
+        return TokenSet(rows, tokens.sizes, tokens.kept)
+
+    def _with_prefix(self, tokens: TokenSet) -> TokenSet:
+        if self.class_embedding is None:
+            return TokenSet(self.pre_layernorm(tokens.rows), tokens.sizes, tokens.kept)
+        first = (self.class_embedding + self.position_embedding[0]).expand(tokens.rows.shape[0], 1, -1)
+        rows = torch.cat([first, tokens.rows], dim=1)
+        one = torch.ones_like(tokens.sizes[:, :1])
+        kept = torch.cat([one.to(torch.int64).neg(), tokens.kept], dim=1)
+        return TokenSet(self.pre_layernorm(rows), torch.cat([one, tokens.sizes], dim=1), kept)
+
+    def _layer(self, number: int, layer: nn.Module, tokens: TokenSet, keep: Tensor | None) -> TokenSet:
+        if not isinstance(layer, EncoderLayer):
+            raise TypeError(f"layer {number} is {type(layer).__name__}, expected EncoderLayer")
+        at = self.reduce_at
+        bias = size_bias(tokens.sizes) if at is not None and number > at.layer else None
+        if at is None or keep is None or number != at.layer:
+            return TokenSet(layer(tokens.rows, bias), tokens.sizes, tokens.kept)
+        rows, trace = layer.traced(tokens.rows, bias)
+        return self._reduce(TokenSet(rows, tokens.sizes, tokens.kept), trace, at, keep)
+
+    def _reduce(self, tokens: TokenSet, trace: AttentionTrace, at: ReduceAt, keep: Tensor) -> TokenSet:
+        """Reduce the image tokens behind the prefix; the prefix stays in front."""
+        p = self.prefix
+        grid = (self.config.side, self.config.side)
+        reduction = choose(at.reducer, trace.keys[:, p:], trace.received[:, p:], keep, grid)
+        image = TokenSet(tokens.rows[:, p:], tokens.sizes[:, p:], tokens.kept[:, p:])
+        left = reduce_tokens(image, reduction)
+        if p == 0:
+            return left
+        return TokenSet(
+            torch.cat([tokens.rows[:, :p], left.rows], dim=1),
+            torch.cat([tokens.sizes[:, :p], left.sizes], dim=1),
+            torch.cat([tokens.kept[:, :p], left.kept], dim=1),
+        )

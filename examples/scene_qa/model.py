@@ -1,0 +1,130 @@
+"""The scene question answerer: a vision encoder, a text encoder and a fusion that scores the answers."""
+
+from __future__ import annotations
+
+import torch
+from sanderling.compile.blocks.attention import size_bias
+from sanderling.compile.blocks.reduce import ReduceAt, TokenSet
+from sanderling.compile.blocks.transformer import CrossLayer, EncoderLayer
+from sanderling.compile.blocks.vision import VisionConfig, VisionEncoder
+from torch import Tensor, nn
+
+from examples.scene_qa.questions import ANSWERS, MAX_WORDS, WORDS
+from examples.scene_qa.scenes import IMAGE_SIZE
+
+WIDTH = 128
+HEADS = 4
+VISION = VisionConfig(image_size=IMAGE_SIZE, patch_size=8, width=WIDTH, layers=6, heads=HEADS, hidden=4 * WIDTH)
+PAD_ID = 0
+
+
+class SceneVision(nn.Module):
+    """Picture -> image tokens."""
+
+    def __init__(self, reduce_at: ReduceAt | None = None) -> None:
+        super().__init__()
+        self.encoder = VisionEncoder(VISION, reduce_at)
+
+    def forward(self, pixel_values: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the tokens, how many patches each stands for, and which patch each was.
+
+        Args:
+            pixel_values: float [batch, 3, 96, 96], normalised.
+            keep: image tokens to keep, int64 scalar.
+
+        Returns:
+            [batch, keep, 128], float [batch, keep], int64 [batch, keep]
+        """
+        tokens: TokenSet = self.encoder(pixel_values, keep)
+        return tokens.rows, tokens.sizes, tokens.kept
+
+
+class SceneText(nn.Module):
+    """Word ids -> text tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(len(WORDS), WIDTH)
+        self.position_embedding = nn.Parameter(torch.randn(MAX_WORDS, WIDTH) * 0.02)
+        self.layers = nn.ModuleList(EncoderLayer(WIDTH, HEADS, 4 * WIDTH) for _ in range(2))
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """int64 [batch, words] -> [batch, words, 128]; padding is never attended to."""
+        bias = padding_bias(input_ids)
+        rows = self.token_embedding(input_ids) + self.position_embedding[: input_ids.shape[1]]
+        for layer in self.layers:
+            rows = layer(rows, bias)
+        out: Tensor = rows
+        return out
+
+
+class SceneFusion(nn.Module):
+    """Text tokens that look at image tokens -> scores of the answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(CrossLayer(WIDTH, HEADS, 4 * WIDTH, WIDTH) for _ in range(2))
+        self.norm = nn.LayerNorm(WIDTH)
+        self.head = nn.Linear(WIDTH, len(ANSWERS))
+
+    def forward(self, text_tokens: Tensor, input_ids: Tensor, image_tokens: Tensor, image_sizes: Tensor) -> Tensor:
+        """Return the scores of the answers.
+
+        Args:
+            text_tokens: [batch, words, 128]
+            input_ids: int64 [batch, words], for the padding.
+            image_tokens: [batch, keep, 128]
+            image_sizes: patches each image token stands for, [batch, keep].
+
+        Returns:
+            [batch, answers]
+        """
+        bias, image_bias = padding_bias(input_ids), size_bias(image_sizes)
+        rows = text_tokens
+        for layer in self.layers:
+            rows = layer(rows, image_tokens, bias, image_bias)
+        out: Tensor = self.head(self.norm(rows[:, 0]))
+        return out
+
+    def ask_many(self, text_tokens: Tensor, input_ids: Tensor, image_tokens: Tensor, image_sizes: Tensor) -> Tensor:
+        """Return the scores for several questions about each picture; a picture's keys are computed once.
+
+        Args:
+            text_tokens: [pictures * questions, words, 128]
+            input_ids: int64 [pictures * questions, words]
+            image_tokens: [pictures, keep, 128]
+            image_sizes: [pictures, keep]
+
+        Returns:
+            [pictures * questions, answers]
+        """
+        bias, image_bias = padding_bias(input_ids), size_bias(image_sizes)
+        pictures, rows = image_tokens.shape[0], text_tokens
+        for layer in self.layers:
+            rows = rows + layer.self_attn(layer.layer_norm1(rows), bias=bias)
+            queries = layer.layer_norm_cross(rows).reshape(pictures, -1, WIDTH)
+            rows = rows + layer.cross_attn(queries, image_tokens, image_bias).reshape(rows.shape)
+            rows = rows + layer.mlp(layer.layer_norm2(rows))
+        out: Tensor = self.head(self.norm(rows[:, 0]))
+        return out
+
+
+class SceneModel(nn.Module):
+    """The three parts together, as they are trained."""
+
+    def __init__(self, reduce_at: ReduceAt | None = None) -> None:
+        super().__init__()
+        self.vision = SceneVision(reduce_at)
+        self.text = SceneText()
+        self.fusion = SceneFusion()
+
+    def forward(self, pixel_values: Tensor, input_ids: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return the scores of the answers, [batch, answers], for pictures and questions in pairs."""
+        image_tokens, sizes, _ = self.vision(pixel_values, keep)
+        scores: Tensor = self.fusion(self.text(input_ids), input_ids, image_tokens, sizes)
+        return scores
+
+
+def padding_bias(input_ids: Tensor) -> Tensor:
+    """int64 [batch, words] -> float [batch, 1, 1, words]: 0 where there is a word, -10000 at padding."""
+    return (input_ids == PAD_ID).to(torch.float32)[:, None, None, :] * -1e4

@@ -1,0 +1,81 @@
+"""What a reducer sees, what it answers, and how its answer is applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from sanderling.reducers.arrays import Array, Arrays
+
+
+@dataclass(frozen=True)
+class View:
+    """The tokens at a site, as a reducer sees them.
+
+    Attributes:
+        metric: what similarity is measured on (attention keys, or pixels at the input), [batch, n, width].
+        saliency: how much each token matters (attention received, or contrast at the input), [batch, n].
+        count: how many tokens to keep, as a float array of no dimensions.
+        grid: rows and columns the tokens were laid out in before any reduction; rows * columns == n.
+    """
+
+    metric: Array
+    saliency: Array
+    count: Array
+    grid: tuple[int, int]
+
+    @property
+    def n(self) -> int:
+        """Tokens at the site."""
+        return self.grid[0] * self.grid[1]
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A reducer's answer.
+
+    Attributes:
+        kept: places that stay, ascending, int [batch, keep].
+        target: for each token the kept place it is merged into, int [batch, n]; None when the others are dropped.
+    """
+
+    kept: Array
+    target: Array | None = None
+
+
+class Reducer(Protocol):
+    """A rule that chooses which tokens stay or merge.
+
+    The contract: order is kept, exactly `keep` tokens come out, and `keep == n` is the identity.
+    """
+
+    @property
+    def name(self) -> str:
+        """The file name it is found by."""
+        ...
+
+    def __call__(self, arrays: Arrays, view: View, keep: int) -> Reduction:
+        """Return which `keep` of the `view.n` tokens stay."""
+        ...
+
+
+def shrink(arrays: Arrays, reduction: Reduction, rows: Array, sizes: Array) -> tuple[Array, Array]:
+    """Return the rows and sizes that are left.
+
+    Merged rows are the mean of their members weighted by size (Bolya et al., Token Merging, section 3).
+
+    Args:
+        arrays: the array library's verbs.
+        reduction: which rows stay.
+        rows: [batch, n, width]
+        sizes: tokens each row stands for, [batch, n]
+
+    Returns:
+        rows [batch, keep, width] and sizes [batch, keep]
+    """
+    if reduction.target is None:
+        return arrays.rows(rows, reduction.kept), arrays.rows(sizes[..., None], reduction.kept)[..., 0]
+    members = arrays.as_float(reduction.kept[:, :, None] == reduction.target[:, None, :])  # [batch, keep, n]
+    weights = members * sizes[:, None, :]
+    merged_sizes = weights.sum(-1)
+    return (weights @ rows) / merged_sizes[..., None], merged_sizes
