@@ -1,0 +1,39 @@
+"""Targets: the engines that run graphs. One file each, found by its name; `rules` and `devices` sit beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from sanderling.engine import Opener
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a target will not take a graph.
+
+    Attributes:
+        operator: ONNX operator type, such as "NonZero".
+        node: name of the node in the graph.
+        reason: what the target lacks, in one sentence.
+    """
+
+    operator: str
+    node: str
+    reason: str
+
+
+class Target(Opener, Protocol):
+    """An engine family.
+
+    A target is stringent in that: `refusals` names every operator it cannot run before anything is built; `lower` never
+    changes what a graph computes; `open` of a lowered graph never falls back to another processor in silence.
+    """
+
+    def refusals(self, graph: bytes) -> tuple[Refusal, ...]:
+        """Return what keeps a serialised ONNX model from running here; empty when nothing does. Host only."""
+        ...
+
+    def lower(self, graph: bytes) -> bytes:
+        """Return the ONNX model in the form this engine computes rightly and fast. Host only; needs onnx."""
+        ...

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class TorchArrays:
-    """The verbs of `sanderling.reducers.arrays.Arrays` on torch tensors."""
+    """The verbs of `sanderling.arrays.Arrays` on torch tensors."""
 
     def top(self, scores: Tensor, keep: int) -> Tensor:
         """[batch, n] -> int [batch, keep], best first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from sanderling.reducers.base import Reducer, Reduction, View, shrink
+from sanderling.reduction import Reducer, Reduction, View, shrink
 from torch import Tensor
 
 from sanderling.compile.blocks.arrays import TorchArrays

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sanderling.reducers.arrays import Array, Arrays
-from sanderling.reducers.base import Reduction, View
+from sanderling.arrays import Array, Arrays
+from sanderling.reduction import Reduction, View
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sanderling.reducers.arrays import Arrays
-from sanderling.reducers.base import Reduction, View
+from sanderling.arrays import Arrays
+from sanderling.reduction import Reduction, View
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from sanderling.reducers.arrays import Array, Arrays
+from sanderling.arrays import Array, Arrays
 
 
 @dataclass(frozen=True)

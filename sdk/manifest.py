@@ -1,0 +1,196 @@
+"""What a bundle says about itself: `manifest.json`, the same for the same input, and `measured.json`, this machine's figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sanderling.ladder import Ladder, Rung
+from sanderling.spec import ModelSpec, SiteKind
+
+SCHEMA = 1
+"""Version of the manifest's form; a bundle with a higher one is refused."""
+
+FULL = "full"
+"""Name of the graph in which no lever acts."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A tensor of a graph, kept once for the whole bundle.
+
+    Attributes:
+        name: of the initializer in the graph.
+        dtype: NumPy dtype name.
+        shape: lengths.
+        member: bundle member with the raw little-endian bytes, `weights/<sha256>`.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    member: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A graph in the form one target opens.
+
+    Attributes:
+        target: file name in targets/.
+        member: bundle member with the ONNX model, its weights left out.
+        weights: what was left out.
+    """
+
+    target: str
+    member: str
+    weights: tuple[Weight, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One way to run a component.
+
+    Attributes:
+        component: which.
+        name: "full", or reducer and layer such as "saliency@2".
+        levers: scalar inputs it has besides the component's own.
+        reducer: file name in reducers/, "" for "full".
+        kind: kind of site the reducer acts at, or None for "full".
+        layer: of the site.
+        report: output with the original places of the tokens that are left, or "".
+        variants: one per target.
+    """
+
+    component: str
+    name: str
+    levers: tuple[str, ...]
+    reducer: str
+    kind: SiteKind | None
+    layer: int
+    report: str
+    variants: tuple[Variant, ...]
+
+
+@dataclass(frozen=True)
+class GoldenInput:
+    """A model input of the self-test: a text, or an array in a member of the bundle."""
+
+    name: str
+    text: str | None
+    member: str | None
+
+
+@dataclass(frozen=True)
+class GoldenCase:
+    """What the source model answered at one setting.
+
+    Attributes:
+        settings: lever name -> setting.
+        graphs: component name -> graph.
+        outputs: value name -> bundle member with the array.
+        bound: largest absolute difference that an engine may show.
+    """
+
+    settings: dict[str, int]
+    graphs: dict[str, str]
+    outputs: dict[str, str]
+    bound: float
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs and the source model's answers, so that a device can test itself."""
+
+    inputs: tuple[GoldenInput, ...]
+    cases: tuple[GoldenCase, ...]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a bundle comes from.
+
+    Attributes:
+        source: digest of the source's configuration and weights.
+        data: digest of the calibration and evaluation data, "" when none was given.
+        recipe: the effective recipe, every default filled in.
+        versions: library -> version that made it.
+    """
+
+    source: str
+    data: str
+    recipe: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything about a bundle that does not depend on the machine it was measured on."""
+
+    schema: int
+    model: ModelSpec
+    graphs: tuple[Graph, ...]
+    golden: Golden
+    provenance: Provenance
+
+    def graph(self, component: str, name: str) -> Graph:
+        """Return a component's graph by name."""
+        return next(g for g in self.graphs if (g.component, g.name) == (component, name))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting that was measured and what became of it: `verdict` is "rung" or the reason it is none."""
+
+    rung: Rung
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far a target's outputs are from the source model's at one setting."""
+
+    target: str
+    graphs: dict[str, str]
+    settings: dict[str, int]
+    output: str
+    max_abs: float
+    cosine: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class TargetCost:
+    """Milliseconds of one graph on one target, when the faster target was chosen."""
+
+    component: str
+    graph: str
+    target: str
+    settings: dict[str, int]
+    p50_ms: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured, and where.
+
+    Attributes:
+        device: name of a file in targets/devices/.
+        machine: what the machine says of itself.
+        stand_in: True when the machine is not the device.
+        threads: worker threads per engine.
+        targets: component -> the target it runs on.
+        ladder: what the planner chooses from.
+        trials: everything measured, admitted or not.
+        drift: engines against the source model.
+        target_costs: why each component runs where it does.
+    """
+
+    device: str
+    machine: dict[str, str]
+    stand_in: bool
+    threads: int
+    targets: dict[str, str]
+    ladder: Ladder
+    trials: tuple[Trial, ...] = field(default=())
+    drift: tuple[Drift, ...] = field(default=())
+    target_costs: tuple[TargetCost, ...] = field(default=())
