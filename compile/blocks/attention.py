@@ -53,14 +53,15 @@ class Attention(nn.Module):
             [batch, n, width]
         """
         q, k, v = self._project(x, x if context is None else context)
-        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return self._join(out)
+        if torch.compiler.is_exporting():
+            # The fused call asks whether the token count is 1, which the exporter cannot know.
+            return self._join(self._weights(q, k, bias) @ v)
+        return self._join(functional.scaled_dot_product_attention(q, k, v, attn_mask=bias))
 
     def traced(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, AttentionTrace]:
         """Return self-attention and its trace; costs the explicit attention matrix."""
         q, k, v = self._project(x, x)
-        logits = (q * self.head_width**-0.5) @ k.transpose(-1, -2)  # [batch, heads, n, n]
-        weights = torch.softmax(logits if bias is None else logits + bias, dim=-1)
+        weights = self._weights(q, k, bias)
         trace = AttentionTrace(received=weights.mean(dim=(1, 2)), keys=k.mean(dim=1))
         return self._join(weights @ v), trace
 
@@ -70,6 +71,11 @@ class Attention(nn.Module):
             self._split(self.k_proj(context)),
             self._split(self.v_proj(context)),
         )
+
+    def _weights(self, q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the attention matrix, [batch, heads, n, m]."""
+        logits = (q * self.head_width**-0.5) @ k.transpose(-1, -2)
+        return torch.softmax(logits if bias is None else logits + bias, dim=-1)
 
     def _split(self, x: Tensor) -> Tensor:
         """[batch, n, width] -> [batch, heads, n, head_width]"""

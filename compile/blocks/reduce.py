@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from sanderling.reduction import Reducer, Reduction, View, shrink
@@ -60,10 +61,10 @@ def all_tokens(rows: Tensor) -> TokenSet:
 
 def number_to_keep(keep: Tensor, most: int) -> int:
     """Return the scalar tensor as a whole number the exporter can reason about, 1 to `most`."""
-    number = int(keep.item())
+    number = keep.item()  # stays symbolic while the exporter traces; int() would pin it
     torch._check(number >= 1)
     torch._check(number <= most)
-    return number
+    return cast(int, number)
 
 
 def choose(reducer: Reducer, metric: Tensor, saliency: Tensor, keep: Tensor, grid: tuple[int, int]) -> Reduction:
