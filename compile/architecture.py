@@ -32,15 +32,20 @@ class Part:
 
     Attributes:
         component: its name in the model's spec.
-        build: makes the torch module; called once per graph.
+        build: makes the torch module; called once per graph. None when `graph` is given instead.
         example: one tensor per component input, of batch 2, to trace with.
         bound: largest absolute difference to the source that an engine may show on any output.
+        probe: lever settings at which a known engine fault would show, such as the number of heads; compared besides
+            full and half.
+        graph: a ready ONNX model, for sources that are one.
     """
 
     component: str
-    build: Build
+    build: Build | None
     example: tuple[Tensor, ...]
     bound: float = 1e-4
+    probe: tuple[int, ...] = ()
+    graph: bytes = b""
 
 
 @dataclass(frozen=True)

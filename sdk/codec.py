@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import types
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -39,11 +40,28 @@ def from_json(cls: type[T], data: bytes, where: str) -> T:
     Raises:
         BundleError: not JSON, or not of the form of `cls`; the message has the path of the first wrong field.
     """
+    return cast(T, _read(cls, parse_json(data, where), where))
+
+
+def parse_json(data: bytes, where: str) -> Any:
+    """Return what JSON text says, in Python's own types.
+
+    Raises:
+        BundleError: not JSON, or an object has a key twice.
+    """
     try:
-        parsed = json.loads(data)
+        return json.loads(data, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{where} is not JSON: {error}") from error
-    return cast(T, _read(cls, parsed, where))
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"key {key!r:.60} comes twice in one object")
+        found[key] = value
+    return found
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:
@@ -61,7 +79,9 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if origin is dict:
         item = get_args(kind)[1]
         return {key: _read(item, part, f"{where}.{key}") for key, part in _checked(value, dict, where).items()}
-    if kind is float and type(value) is int:
+    if kind is float and type(value) in (int, float):
+        if not abs(value) <= sys.float_info.max:
+            raise BundleError(f"{where} is {value!s:.60}, expected a finite number")
         return float(value)
     return _checked(value, kind, where)
 
@@ -79,14 +99,16 @@ def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
 def _read_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in options:
         return None
-    named = {get_args(get_type_hints(o)["kind"])[0]: o for o in options if dataclasses.is_dataclass(o) and "kind" in get_type_hints(o)}
-    if isinstance(value, dict) and value.get("kind") in named:
-        return _read_dataclass(named[value["kind"]], value, where)
-    fits = [o for o in options if not dataclasses.is_dataclass(o) and o is not type(None) and type(value) is o]
-    rest = [o for o in options if dataclasses.is_dataclass(o) and o not in named.values()]
-    if fits or rest:
-        return _read((fits or rest)[0], value, where)
-    raise BundleError(f"{where} is {value!r}, which fits none of {[getattr(o, '__name__', o) for o in options]}")
+    some = [option for option in options if option is not type(None)]
+    if len(some) == 1:
+        return _read(some[0], value, where)
+    tagged = {get_args(get_type_hints(o)["kind"])[0]: o for o in some if dataclasses.is_dataclass(o)}
+    tag = value.get("kind") if isinstance(value, dict) else None
+    if isinstance(tag, str) and tag in tagged:
+        return _read_dataclass(tagged[tag], value, where)
+    if type(value) in some:
+        return value
+    raise BundleError(f"{where} is {value!r:.60}, which fits none of {[getattr(o, '__name__', o) for o in options]}")
 
 
 def _read_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

@@ -63,7 +63,7 @@ class Ladder:
 
     Attributes:
         metric: what quality means, such as "accuracy" or "agreement with the full model".
-        rungs: never empty; the last one is the best.
+        rungs: the last one is the full model; empty only while a bundle is being measured.
     """
 
     metric: str

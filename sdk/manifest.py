@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sanderling.budget import Budget
 from sanderling.ladder import Ladder, Rung
 from sanderling.spec import ModelSpec, SiteKind
 
@@ -124,13 +125,23 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything about a bundle that does not depend on the machine it was measured on."""
+    """Everything about a bundle that does not depend on the machine it was measured on.
+
+    Attributes:
+        schema: version of this form.
+        model: components, levers, sites, inputs and outputs.
+        graphs: every way to run every component.
+        golden: the self-test.
+        provenance: where it comes from.
+        budget: for calls when neither they nor their session bring one; None for no limit.
+    """
 
     schema: int
     model: ModelSpec
     graphs: tuple[Graph, ...]
     golden: Golden
     provenance: Provenance
+    budget: Budget | None = None
 
     def graph(self, component: str, name: str) -> Graph:
         """Return a component's graph by name."""

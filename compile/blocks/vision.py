@@ -43,18 +43,22 @@ class VisionConfig:
 def patchify(pixels: Tensor, patch: int) -> Tensor:
     """Return the patches as rows, channels first inside each.
 
-    A linear layer on these rows equals a convolution with stride `patch`, and rows can be left out before it.
+    A linear layer on these rows equals a convolution with stride `patch`, and rows can be left out before it. Like
+    the convolution it leaves out pixels at the right and bottom edge that fill no whole patch.
 
     Args:
-        pixels: [batch, channels, height, width], height and width multiples of `patch`.
+        pixels: [batch, channels, height, width]
         patch: side of a patch in pixels.
 
     Returns:
-        [batch, height / patch * width / patch, channels * patch * patch]
+        [batch, height // patch * width // patch, channels * patch * patch]
     """
     batch, channels, height, width = pixels.shape
-    split = pixels.reshape(batch, channels, height // patch, patch, width // patch, patch)
-    return split.permute(0, 2, 4, 1, 3, 5).reshape(batch, (height // patch) * (width // patch), -1)
+    rows, columns = height // patch, width // patch
+    if height % patch or width % patch:
+        pixels = pixels[:, :, : rows * patch, : columns * patch]
+    split = pixels.reshape(batch, channels, rows, patch, columns, patch)
+    return split.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, -1)
 
 
 def contrast(patches: Tensor) -> Tensor:

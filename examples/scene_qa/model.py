@@ -16,6 +16,8 @@ WIDTH = 128
 HEADS = 4
 VISION = VisionConfig(image_size=IMAGE_SIZE, patch_size=8, width=WIDTH, layers=6, heads=HEADS, hidden=4 * WIDTH)
 PAD_ID = 0
+MEAN, STD = 127.5, 73.0
+"""Pixel values are (value - MEAN) / STD."""
 
 
 class SceneVision(nn.Module):

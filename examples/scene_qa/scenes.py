@@ -68,7 +68,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
         full = np.zeros((IMAGE_SIZE, IMAGE_SIZE), dtype=np.float32)
         full[rows, columns] = mask
         cover[index] = full.reshape(12, 8, 12, 8).mean(axis=(1, 3))
-    canvas += rng.normal(0, 5, canvas.shape).astype(np.float32)
+    canvas += 5 * rng.standard_normal(canvas.shape, dtype=np.float32)
     return Scene(np.clip(canvas, 0, 255).astype(np.uint8), things, _label_patches(things, cover))
 
 

@@ -29,12 +29,9 @@ from sanderling.reducers.saliency import REDUCER as SALIENCY
 from torch import Tensor, nn
 from torch.nn import functional
 
-from examples.scene_qa.model import WIDTH, SceneModel
+from examples.scene_qa.model import MEAN, STD, WIDTH, SceneModel
 from examples.scene_qa.questions import ANSWERS, KINDS, MAX_WORDS, WORDS, Question, ask_many
 from examples.scene_qa.scenes import COLOUR_NAMES, SHAPES, draw_scene
-
-MEAN, STD = 127.5, 73.0
-"""Pixel values are (value - MEAN) / STD."""
 
 _WORD_IDS = {word: index for index, word in enumerate(WORDS)}
 
@@ -43,15 +40,15 @@ _WORD_IDS = {word: index for index, word in enumerate(WORDS)}
 class Options:
     """How to train; every field is a command-line option of the same name."""
 
-    steps: int = 3200
-    pictures: int = 64
+    steps: int = 5200
+    pictures: int = 32
     questions: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 8e-4
     warmup: int = 200
     weight_decay: float = 0.02
-    average: float = 0.998
+    average: float = 0.999
     seed: int = 7
-    save_every: int = 50
+    save_every: int = 100
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,89 @@
+"""Data for calibration and evaluation: seeded by whoever makes it, hashed here."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from sanderling.engine import AnyArray
+from sanderling.errors import InputError, RecipeError
+
+Sample: TypeAlias = dict[str, Any]
+"""One call's inputs, as `Session.run` takes them, for a batch of one."""
+
+Score: TypeAlias = Callable[[dict[str, AnyArray], Any], float]
+"""Outputs of one call and what was expected -> 0 (wrong) to 1 (right)."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a compile measures on.
+
+    Attributes:
+        samples: inputs, one call each; used for calibration, latency and quality.
+        expected: one per sample, what `score` compares with; empty when there is no task metric.
+        score: the task metric; None measures agreement with the full model.
+        metric: what the score is called, such as "accuracy".
+    """
+
+    samples: Sequence[Sample]
+    expected: Sequence[Any] = field(default=())
+    score: Score | None = None
+    metric: str = "agreement with the full model"
+
+    def __post_init__(self) -> None:
+        if not self.samples:
+            raise InputError("the data set has no samples; give at least one")
+        if self.score is not None and len(self.expected) != len(self.samples):
+            raise InputError(f"{len(self.samples)} samples but {len(self.expected)} expected answers; give one for each")
+
+    def digest(self) -> str:
+        """Return the sha256 of every sample and expected answer, as hex."""
+        total = hashlib.sha256(self.metric.encode())
+        for sample in self.samples:
+            for name in sorted(sample):
+                total.update(name.encode())
+                _hash_into(total, sample[name])
+        for answer in self.expected:
+            _hash_into(total, answer)
+        return total.hexdigest()
+
+
+def from_reference(reference: str) -> Data:
+    """Return the data that `MODULE:FUNCTION` makes; the function takes no arguments and returns `Data`.
+
+    Raises:
+        RecipeError: not of that form, no such module or function, or it returned something else.
+    """
+    module_name, _, function_name = reference.partition(":")
+    if not function_name:
+        raise RecipeError(f"data is {reference!r}, expected MODULE:FUNCTION such as mypackage.data:evaluation")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise  # the module is there and one of its own imports is not
+        raise RecipeError(f"data module {module_name!r} is not found from {Path.cwd()}; name it as Python imports it") from error
+    if not hasattr(module, function_name):
+        raise RecipeError(f"data module {module_name!r} has no function {function_name!r}")
+    data = getattr(module, function_name)()
+    if not isinstance(data, Data):
+        raise RecipeError(f"{reference} returned {type(data).__name__}, expected sanderling.calibration.dataset.Data")
+    return data
+
+
+def _hash_into(total: Any, value: Any) -> None:
+    if isinstance(value, Path):
+        total.update(value.read_bytes())
+    elif isinstance(value, (str, int, float)):
+        total.update(repr(value).encode())
+    else:
+        array = np.ascontiguousarray(np.asarray(value))
+        total.update(f"{array.dtype}{array.shape}".encode())
+        total.update(array.tobytes())

@@ -1,0 +1,52 @@
+"""Builds the ladder from what was measured, and says of everything else why it is no rung."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sanderling.calibration.profile import is_full
+from sanderling.ladder import Ladder, Rung, front
+from sanderling.manifest import Trial
+
+RUNG = "rung"
+"""Verdict of a trial that is in the ladder."""
+
+
+def build_ladder(rungs: Sequence[Rung], metric: str) -> tuple[Ladder, tuple[Trial, ...]]:
+    """Return the ladder and every trial with its verdict.
+
+    A setting is admitted only if it was measured faster than the full model and nothing else, the plain baselines
+    included, is as fast and as good.
+
+    Args:
+        rungs: everything measured, the full model among them.
+        metric: what quality means.
+    """
+    full = next(rung for rung in rungs if is_full(rung))
+    paying = [r for r in rungs if r is full or r.latency.p50_ms < full.latency.p50_ms]
+    best = front(paying)
+    if full not in best:
+        best = (*best, full)  # a cheaper rung scored as high; unlimited budgets still get the whole model
+    trials = tuple(Trial(rung, _verdict(rung, full, best)) for rung in rungs)
+    return Ladder(metric, best), trials
+
+
+def _verdict(rung: Rung, full: Rung, ladder: Sequence[Rung]) -> str:
+    if rung in ladder:
+        return RUNG
+    if rung.latency.p50_ms >= full.latency.p50_ms:
+        return f"no faster than the full model: {rung.latency.p50_ms:.2f} ms against {full.latency.p50_ms:.2f} ms"
+    better = next(r for r in ladder if r.latency.p50_ms <= rung.latency.p50_ms and r.quality.score >= rung.quality.score)
+    return f"{name(better)} is as fast and as good: {_figures(better)} against {_figures(rung)}"
+
+
+def name(rung: Rung) -> str:
+    """Return a rung in words, such as "vision/saliency@2 tokens.image=48"."""
+    if is_full(rung):
+        return "full"
+    graphs = " ".join(f"{c}/{g}" for c, g in rung.graphs.items() if g != "full")
+    return f"{graphs} {' '.join(f'{lever}={n}' for lever, n in rung.settings.items())}"
+
+
+def _figures(rung: Rung) -> str:
+    return f"{rung.latency.p50_ms:.2f} ms, {rung.quality.score:.3f}"

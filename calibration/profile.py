@@ -1,0 +1,136 @@
+"""Measures rungs on this machine: interleaved, warmed up, by percentile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sanderling.budget import Plan
+from sanderling.calibration.dataset import Data, Sample
+from sanderling.calibration.quality import agreement, with_interval
+from sanderling.ladder import Cost, Quality, Rung
+from sanderling.manifest import FULL
+from sanderling.meter import peak_memory_mb, reset_peak_memory
+from sanderling.session import Answer, Session
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on, how much is done and how much there is."""
+
+WARM_UP = 5
+"""Calls of each setting before the clock counts."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A combination of lever settings and graphs to measure."""
+
+    settings: dict[str, int]
+    graphs: dict[str, str]
+
+
+@dataclass
+class _Record:
+    spent_ms: list[float] = field(default_factory=list)
+    components_ms: dict[str, list[float]] = field(default_factory=dict)
+    scores: list[float] = field(default_factory=list)
+
+    def take(self, answer: Answer) -> None:
+        self.spent_ms.append(answer.receipt.spent_ms)
+        for name, ms in answer.receipt.components_ms.items():
+            self.components_ms.setdefault(name, []).append(ms)
+
+
+def measure(session: Session, settings: Sequence[Setting], data: Data, progress: Progress) -> list[Rung]:
+    """Return every setting with its latency, memory and quality.
+
+    For each sample all settings run in turn, so that a slow moment of the machine falls on all of them alike. The
+    order turns by one from sample to sample, so that none always follows the same neighbour.
+
+    Args:
+        session: the opened bundle.
+        settings: what to measure.
+        data: samples and the metric.
+        progress: told after every sample.
+    """
+    plans = [session.at(s.settings, s.graphs) for s in settings]
+    full = session.at({})
+    for _ in range(WARM_UP):
+        for plan in plans:
+            session.run(data.samples[0], plan=plan)
+    records = [_Record() for _ in plans]
+    for index, sample in enumerate(data.samples):
+        reference = session.run(sample, plan=full) if data.score is None else None
+        for turn in range(len(plans)):
+            place = (index + turn) % len(plans)
+            answer = session.run(sample, plan=plans[place])
+            records[place].take(answer)
+            records[place].scores.append(_score(data, index, answer, reference))
+        progress("measuring", index + 1, len(data.samples))
+    memory = [_memory_mb(session, plan, data.samples[0]) for plan in plans]
+    return [
+        _rung(setting, record, mb) for setting, record, mb in zip(settings, records, memory, strict=True)
+    ]
+
+
+def remeasure(session: Session, rungs: Sequence[Rung], samples: Sequence[Sample], rounds: int, progress: Progress) -> list[Rung]:
+    """Return the rungs with latency and memory measured again here; their quality stays.
+
+    Args:
+        session: the opened bundle.
+        rungs: what to measure.
+        samples: inputs to call with.
+        rounds: calls of each rung.
+        progress: told after every round.
+    """
+    plans = [session.at(rung.settings, rung.graphs) for rung in rungs]
+    records = [_Record() for _ in plans]
+    for number in range(-WARM_UP, rounds):
+        for turn in range(len(plans)):
+            place = (number + turn) % len(plans)
+            answer = session.run(samples[number % len(samples)], plan=plans[place])
+            if number >= 0:
+                records[place].take(answer)
+        progress("measuring", max(0, number + 1), rounds)
+    memory = [_memory_mb(session, plan, samples[0]) for plan in plans]
+    return [
+        _rung(Setting(rung.settings, rung.graphs), record, mb, rung.quality)
+        for rung, record, mb in zip(rungs, records, memory, strict=True)
+    ]
+
+
+def cost_of(milliseconds: Sequence[float]) -> Cost:
+    """Return the percentiles of measured calls."""
+    p50, p90, p99 = (float(v) for v in np.percentile(np.asarray(milliseconds), (50, 90, 99)))
+    return Cost(p50, p90, p99, len(milliseconds))
+
+
+def is_full(rung: Rung) -> bool:
+    """Return whether no lever acts in a rung."""
+    return all(graph == FULL for graph in rung.graphs.values())
+
+
+def _score(data: Data, index: int, answer: Answer, reference: Answer | None) -> float:
+    if data.score is not None:
+        return float(data.score(answer.outputs, data.expected[index]))
+    return agreement(answer.outputs, reference.outputs if reference else {})
+
+
+def _memory_mb(session: Session, plan: Plan, sample: Sample) -> float | None:
+    if not reset_peak_memory():
+        return None
+    for _ in range(3):
+        session.run(sample, plan=plan)
+    return peak_memory_mb()
+
+
+def _rung(setting: Setting, record: _Record, memory_mb: float | None, quality: Quality | None = None) -> Rung:
+    return Rung(
+        settings=setting.settings,
+        graphs=setting.graphs,
+        latency=cost_of(record.spent_ms),
+        components={name: cost_of(ms) for name, ms in record.components_ms.items()},
+        memory_mb=memory_mb,
+        quality=quality or with_interval(record.scores),
+    )

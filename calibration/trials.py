@@ -1,0 +1,65 @@
+"""Which combinations of graphs and settings to measure."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+from sanderling.calibration.profile import Setting
+from sanderling.errors import RecipeError
+from sanderling.manifest import FULL
+from sanderling.spec import ModelSpec
+
+MOST = 400
+"""Combinations beyond this take longer to measure than anyone waits."""
+
+LOOP_FRACTIONS = (0.75, 0.5, 0.25)
+"""Of a loop lever's maximum, the numbers of calls to measure."""
+
+Choice = tuple[str, str, dict[str, int]]
+"""A component, one of its graphs, and settings of the levers that graph has."""
+
+
+def settings_to_try(
+    model: ModelSpec, graphs: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]]
+) -> list[Setting]:
+    """Return every combination of one choice per component, the full model first.
+
+    Args:
+        model: components and levers.
+        graphs: component -> graph -> settings of that graph's levers to measure; "full" needs none.
+
+    Raises:
+        RecipeError: too many combinations to measure.
+    """
+    full = {lever.name: lever.default for lever in model.levers}
+    per_component = [_choices(component.name, graphs) for component in model.components]
+    loops = [_loop_choices(model, component.loop.lever) for component in model.components if component.loop]
+    total = math.prod(len(choices) for choices in (*per_component, *loops))
+    if total > MOST:
+        raise RecipeError(
+            f"the recipe asks for {total} combinations, at most {MOST} can be measured; "
+            "name fewer reducers, layers or fractions"
+        )
+    found = []
+    for combination in itertools.product(*per_component, *loops):
+        settings = dict(full)
+        for _, _, chosen in combination:
+            settings |= chosen
+        found.append(Setting(settings, {c: g for c, g, _ in combination if c}))
+    return found
+
+
+def _choices(component: str, graphs: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]]) -> list[Choice]:
+    choices: list[Choice] = [(component, FULL, {})]
+    for graph, settings in graphs.get(component, {}).items():
+        choices += [(component, graph, dict(setting)) for setting in settings]
+    return choices
+
+
+def _loop_choices(model: ModelSpec, name: str) -> list[Choice]:
+    lever = model.lever(name)
+    counts = {max(lever.minimum, round(lever.maximum * f)) for f in LOOP_FRACTIONS} | {lever.default}
+    return [("", "", {name: count}) for count in sorted(counts, reverse=True)]
+

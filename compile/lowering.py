@@ -1,0 +1,108 @@
+"""From graph plans to graphs in every target's form, re-using what an earlier compile made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from sanderling import lookup
+from sanderling.compile.architecture import Part
+from sanderling.compile.cache import Cache, Lowered, digest, module_digest, package_digest, versions
+from sanderling.compile.export import export
+from sanderling.compile.strip import strip
+from sanderling.compile.work import GraphPlan, Work
+from sanderling.errors import UnsupportedError
+from sanderling.manifest import Graph, Variant
+from sanderling.targets import Target
+
+
+@dataclass(frozen=True)
+class Made:
+    """Every graph of a model, the bytes of their members, and how many came from the cache."""
+
+    graphs: tuple[Graph, ...]
+    members: dict[str, bytes]
+    reused: int
+
+
+def lower_all(
+    work: Work, targets: Sequence[str], cache: Cache, progress: Callable[[str, int, int], None]
+) -> Made:
+    """Return every planned graph, exported and lowered for every target.
+
+    Args:
+        work: the model and the graphs planned for it.
+        targets: names of the targets.
+        cache: where lowered graphs are remembered.
+        progress: told after every graph.
+
+    Raises:
+        UnsupportedError: a graph cannot be exported, or a target cannot run it; the message names the component.
+    """
+    graphs: list[Graph] = []
+    members: dict[str, bytes] = {}
+    reused = 0
+    package = package_digest()
+    sources = {part.component: _source_digest(part) for part in work.adapted.parts}
+    for number, plan in enumerate(work.graphs, start=1):
+        key = digest(
+            package, sources[plan.component], repr(work.adapted.spec.component(plan.component)), repr(plan.reduce_at),
+            repr(plan.site), " ".join(targets), repr(sorted(versions().items())),
+        )  # fmt: skip
+        lowered = cache.get(key)
+        reused += lowered is not None
+        if lowered is None:
+            lowered = _lower(_graph_bytes(work, plan), plan, targets)
+            cache.put(key, lowered)
+        graphs.append(_graph(plan, lowered.variants))
+        members.update(lowered.members)
+        progress(f"lowering {plan.component}/{plan.name}", number, len(work.graphs))
+    return Made(tuple(graphs), members, reused)
+
+
+def _source_digest(part: Part) -> str:
+    return digest(part.graph) if part.build is None else module_digest(part.build(None))
+
+
+def _graph_bytes(work: Work, plan: GraphPlan) -> bytes:
+    part, spec = work.part(plan.component), work.adapted.spec
+    if part.build is None:
+        return part.graph
+    # Traced at half: a setting of 0, 1 or all would let the exporter treat it as a constant.
+    levers = {lever: max(2, spec.lever(lever).maximum // 2) for lever in plan.levers}
+    return export(part.build(plan.reduce_at), spec.component(plan.component), part.example, levers)
+
+
+def _lower(graph: bytes, plan: GraphPlan, targets: Sequence[str]) -> Lowered:
+    variants: list[Variant] = []
+    members: dict[str, bytes] = {}
+    for name in targets:
+        target = cast(Target, lookup.find("target", name))
+        refusals = target.refusals(graph)
+        if refusals:
+            first = refusals[0]
+            raise UnsupportedError(
+                f"{name} cannot run component {plan.component!r}: operator {first.operator} at node {first.node!r}: "
+                f"{first.reason} ({len(refusals)} such nodes); leave {name} out of the recipe's targets, "
+                "or replace the operator"
+            )
+        stripped, weights, blobs = strip(target.lower(graph))
+        member = f"graphs/{plan.component}/{plan.name}.{name}.onnx"
+        variants.append(Variant(name, member, weights))
+        members[member] = stripped
+        members.update(blobs)
+    return Lowered(tuple(variants), members)
+
+
+def _graph(plan: GraphPlan, variants: tuple[Variant, ...]) -> Graph:
+    return Graph(
+        component=plan.component,
+        name=plan.name,
+        levers=plan.levers,
+        reducer="" if plan.reduce_at is None else plan.reduce_at.reducer.name,
+        kind=None if plan.site is None else plan.site.kind,
+        layer=0 if plan.site is None else plan.site.layer,
+        report="" if plan.site is None else plan.site.report,
+        variants=variants,
+    )

@@ -1,0 +1,159 @@
+"""The whole way from a source to a bundle, on one screen."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sanderling import lookup, machine
+from sanderling.bundle import Bundle, write_bundle
+from sanderling.calibration.choose import choose_targets
+from sanderling.calibration.compare import check, compare
+from sanderling.calibration.dataset import Data
+from sanderling.calibration.pareto import build_ladder
+from sanderling.calibration.profile import Progress, measure
+from sanderling.calibration.trials import settings_to_try
+from sanderling.codec import to_json
+from sanderling.compile.cache import Cache, versions
+from sanderling.compile.golden import make_golden
+from sanderling.compile.lowering import lower_all
+from sanderling.compile.made_up import make_up
+from sanderling.compile.pass_runner import Pass, run_passes
+from sanderling.compile.passes.reduce import Reduce
+from sanderling.compile.recipe import Recipe
+from sanderling.compile.sources import Source, adapt
+from sanderling.compile.work import Work, begin
+from sanderling.engine import opener, usable_cores
+from sanderling.errors import UnsupportedError
+from sanderling.ladder import Ladder
+from sanderling.manifest import SCHEMA, Manifest, Measured, Provenance
+from sanderling.session import Session
+from torch import Tensor
+
+MADE_UP_SAMPLES = 40
+"""Samples made up when no data is given."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Report no progress."""
+
+
+def compile_model(
+    source: Source,
+    output: str | Path,
+    *,
+    example_inputs: Mapping[str, Tensor] | None = None,
+    calibration: Data | None = None,
+    evaluation: Data | None = None,
+    device: str | None = None,
+    recipe: Recipe | None = None,
+    cache: Cache | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Compile a model for a device and return the path of its bundle.
+
+    Args:
+        source: a checkpoint folder, a .py file with `adapt()`, an .onnx file, an nn.Module or an `Adapted`.
+        output: the bundle to write; replaced whole when the compile succeeds, untouched when it does not.
+        example_inputs: for an nn.Module: input name -> tensor, in the order of `forward`.
+        calibration: inputs for the self-test and for choosing engines; `evaluation` when None.
+        evaluation: samples to measure latency and quality on; made up when None, and the ladder says so.
+        device: name of a file in targets/devices/; the one that fits this machine when None.
+        recipe: passes, targets, threads and a default budget; the defaults when None.
+        cache: where lowered graphs are remembered between compiles; the user's own when None.
+        progress: called with what is going on, how much is done and how much there is.
+
+    Raises:
+        UserError: the source, data or recipe cannot be used; the message says what to change.
+        DriftError: an engine's outputs are further from the source model than the bound.
+    """
+    recipe = recipe or Recipe()
+    output = Path(output)
+    adapted = adapt(source, example_inputs)
+    data = evaluation or make_up(adapted, MADE_UP_SAMPLES, recipe.seed)
+    chosen_device = device or machine.fitting_device()
+    targets = _targets(recipe, chosen_device)
+    passes = _passes(recipe, adapted.spec.sites != ())
+    work, changes = run_passes(begin(adapted), passes)
+    for change in changes:
+        progress(change, 0, 0)
+
+    made = lower_all(work, targets, cache or Cache(), progress)
+    progress(f"{made.reused} of {len(made.graphs)} graphs reused from an earlier compile", 0, 0)
+    golden, golden_members = make_golden(work, (calibration or data).samples[0])
+    provenance = Provenance(
+        source=adapted.source,
+        data="" if evaluation is None else evaluation.digest(),
+        recipe=recipe.effective(passes, targets),
+        versions=versions(),
+    )
+    manifest = Manifest(SCHEMA, adapted.spec, made.graphs, golden, provenance, recipe.budget)
+    members: dict[str, bytes | memoryview] = {**made.members, **adapted.files, **golden_members}
+    members["manifest.json"] = to_json(manifest)
+    # Measured beside the output, under a name of its own, so that a failure or Ctrl-C leaves the folder as it was.
+    with tempfile.TemporaryDirectory(prefix=".sanderling-", dir=output.absolute().parent) as folder:
+        unmeasured = Path(folder) / "unmeasured.sand"
+        write_bundle(unmeasured, members)
+        measured = _measure(unmeasured, work, data, chosen_device, targets, recipe, progress)
+    write_bundle(output, {**members, "measured.json": to_json(measured)})
+    return output
+
+
+def _measure(
+    path: Path,
+    work: Work,
+    data: Data,
+    device: str,
+    targets: tuple[str, ...],
+    recipe: Recipe,
+    progress: Progress,
+) -> Measured:
+    """Compare the engines with the source, choose among them, and measure every setting on the chosen ones."""
+    here = machine.fitting_device()
+    first = Measured(
+        device=device,
+        machine=machine.describe(),
+        stand_in=device != here,
+        threads=recipe.threads or usable_cores(),
+        targets={part.component: targets[0] for part in work.adapted.parts},
+        ladder=Ladder(data.metric, ()),
+    )
+    with Bundle.open(path) as bundle:
+        drift = compare(bundle, first, targets, progress)
+        check(drift)
+        chosen, costs = choose_targets(bundle, first, targets, progress)
+        session = Session(bundle, measured=replace(first, targets=chosen))
+        rungs = measure(session, settings_to_try(work.adapted.spec, _measured_at(work)), data, progress)
+    ladder, trials = build_ladder(rungs, data.metric)
+    return replace(first, targets=chosen, ladder=ladder, trials=trials, drift=drift, target_costs=costs)
+
+
+def _measured_at(work: Work) -> dict[str, dict[str, list[dict[str, int]]]]:
+    """Return component -> graph -> lever settings to measure."""
+    found: dict[str, dict[str, list[dict[str, int]]]] = {}
+    for graph in work.graphs:
+        if graph.site is not None:
+            settings = [{graph.site.lever: setting} for setting in graph.settings]
+            found.setdefault(graph.component, {})[graph.name] = settings
+    return found
+
+
+def _passes(recipe: Recipe, has_sites: bool) -> tuple[tuple[str, Pass], ...]:
+    """Return the recipe's passes; by default token reduction, where the model has a place for it."""
+    if recipe.passes is not None:
+        return recipe.passes
+    return (("reduce", Reduce()),) if has_sites else ()
+
+
+def _targets(recipe: Recipe, device: str) -> tuple[str, ...]:
+    """Return the targets to try: those asked for, all of which must be there, or those of the device that are."""
+    wanted: Sequence[str] = recipe.targets or lookup.find("device", device).targets
+    missing = {name: reason for name in wanted if (reason := opener(name).missing()) is not None}
+    if recipe.targets and missing:
+        raise UnsupportedError("; ".join(missing.values()))
+    usable = tuple(name for name in wanted if name not in missing)
+    if not usable:
+        raise UnsupportedError(f"no engine of device {device!r} is installed: {'; '.join(missing.values())}")
+    return usable

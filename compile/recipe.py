@@ -1,0 +1,133 @@
+"""Recipes: which passes with which options, for which targets. YAML or Python; unknown keys are errors.
+
+    passes:
+      - reduce: {reducers: [saliency, random], layers: [0, 2], fractions: [0.5, 0.25]}
+    targets: [onnxruntime, openvino]
+    threads: 2
+    budget: {latency_ms: 33, percentile: 99}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from sanderling import lookup
+from sanderling.budget import Budget
+from sanderling.codec import plain
+from sanderling.compile.pass_runner import Pass
+from sanderling.engine import usable_cores
+from sanderling.errors import MissingExtraError, RecipeError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to compile.
+
+    Attributes:
+        passes: (name, pass) in order; None for the default: `reduce` where the model has a site for it.
+        targets: engines to try; the device's own list when empty.
+        threads: worker threads per engine; the cores this process may use when None.
+        budget: written into the bundle, for calls that bring none.
+        seed: of inputs made up where no data is given.
+    """
+
+    passes: tuple[tuple[str, Pass], ...] | None = None
+    targets: tuple[str, ...] = ()
+    threads: int | None = None
+    budget: Budget | None = None
+    seed: int = 0
+
+    def effective(self, passes: tuple[tuple[str, Pass], ...], targets: tuple[str, ...]) -> str:
+        """Return the recipe with every default filled in, as canonical JSON."""
+        filled = {
+            "passes": [{name: plain(step)} for name, step in passes],
+            "targets": list(targets),
+            "threads": self.threads or usable_cores(),
+            "budget": plain(self.budget),
+            "seed": self.seed,
+        }
+        return json.dumps(filled, sort_keys=True)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Return the recipe in a YAML file.
+
+    Raises:
+        RecipeError: no such file, not YAML, or a key or value that cannot be followed.
+    """
+    try:
+        import yaml
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("pyyaml", "compile", "reading a recipe") from error
+    try:
+        parsed = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise RecipeError(f"recipe {path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {path} is not YAML: {error}") from error
+    return from_mapping(parsed or {})
+
+
+def from_mapping(given: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that plain dicts and lists describe, as YAML gives them.
+
+    Raises:
+        RecipeError: an unknown key (the message names the nearest known one) or a value of the wrong type.
+    """
+    if not isinstance(given, Mapping):
+        raise RecipeError(f"a recipe is a mapping, got {type(given).__name__}")
+    fields = _checked(Recipe, given, "recipe")
+    if fields.get("passes") is not None:
+        fields["passes"] = tuple(_read_pass(entry) for entry in fields["passes"])
+    if fields.get("budget") is not None:
+        fields["budget"] = Budget(**_checked(Budget, fields["budget"], "budget"))
+    for target in fields.get("targets", ()):
+        lookup.find("target", target)
+    return Recipe(**fields)
+
+
+def _read_pass(entry: Any) -> tuple[str, Pass]:
+    if isinstance(entry, str):
+        entry = {entry: {}}
+    if not isinstance(entry, Mapping) or len(entry) != 1:
+        raise RecipeError(f"a pass is a name, or one name with its options, got {entry!r}")
+    name, options = next(iter(entry.items()))
+    kind = lookup.find("pass", str(name))
+    return str(name), kind(**_checked(kind, options or {}, f"pass {name!r}"))
+
+
+def _checked(kind: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the fields with lists as tuples, after checking names and types."""
+    if not isinstance(given, Mapping):
+        raise RecipeError(f"{where} is {given!r}, expected options by name")
+    hints = get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind)]
+    checked = {}
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise RecipeError(f"{where} has no option {name!r}{hint} Known: {', '.join(known)}.")
+        checked[name] = _convert(value, hints[name], f"{where}: {name}")
+    return checked
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    text = str(hint)
+    if isinstance(value, list):
+        if "tuple" not in text:
+            raise RecipeError(f"{where} is a list, expected {hint}")
+        return tuple(value)
+    if "tuple" in text and not isinstance(value, tuple) and value is not None:
+        raise RecipeError(f"{where} is {value!r}, expected a list")
+    if isinstance(value, bool) or (hint in (int, int | None) and value is not None and not isinstance(value, int)):
+        raise RecipeError(f"{where} is {value!r}, expected {hint}")
+    if hint in (float, float | None) and value is not None and not isinstance(value, (int, float)):
+        raise RecipeError(f"{where} is {value!r}, expected a number")
+    return value

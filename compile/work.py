@@ -1,0 +1,56 @@
+"""What travels through the passes: the model and the ways each component will be run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sanderling.compile.architecture import Adapted, Part
+from sanderling.compile.blocks.reduce import ReduceAt
+from sanderling.manifest import FULL
+from sanderling.spec import Site
+
+
+@dataclass(frozen=True)
+class GraphPlan:
+    """One graph to make of a component.
+
+    Attributes:
+        component: which.
+        name: "full", or reducer and layer such as "saliency@2".
+        reduce_at: how it reduces tokens; None for "full".
+        site: the place in the model's spec; None for "full".
+        settings: lever settings to measure it at, largest first; empty for "full".
+    """
+
+    component: str
+    name: str = FULL
+    reduce_at: ReduceAt | None = None
+    site: Site | None = None
+    settings: tuple[int, ...] = ()
+
+    @property
+    def levers(self) -> tuple[str, ...]:
+        """Scalar inputs of the graph besides the component's own."""
+        return () if self.site is None else (self.site.lever,)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A model on its way through the passes.
+
+    Attributes:
+        adapted: the split model.
+        graphs: what will be exported; always one "full" graph per component.
+    """
+
+    adapted: Adapted
+    graphs: tuple[GraphPlan, ...]
+
+    def part(self, component: str) -> Part:
+        """Return the source of a component."""
+        return next(p for p in self.adapted.parts if p.component == component)
+
+
+def begin(adapted: Adapted) -> Work:
+    """Return the work before any pass: one full graph per component."""
+    return Work(adapted, tuple(GraphPlan(part.component) for part in adapted.parts))

@@ -1,0 +1,68 @@
+"""Receipts: what one call asked for, planned, spent and left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sanderling.budget import Budget, Plan
+from sanderling.codec import plain
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What a lever left out of a component.
+
+    Attributes:
+        lever: such as "tokens.image".
+        component: where it acted.
+        kept: how many went on.
+        of: how many there were.
+        reducer: the rule, "" when the session itself made fewer calls.
+        kind: kind of site: "input", "inner", "output" or "loop".
+        layer: after which layer; 0 is before the first.
+    """
+
+    lever: str
+    component: str
+    kept: int
+    of: int
+    reducer: str
+    kind: str
+    layer: int
+
+    def __str__(self) -> str:
+        rule = f" by {self.reducer}" if self.reducer else ""
+        return f"{self.component}: kept {self.kept} of {self.of} {self.lever}{rule} ({self.kind}, layer {self.layer})"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of one call.
+
+    Attributes:
+        asked: the budget in force.
+        plan: what was decided, and why.
+        reduced: what the plan left out, one entry per lever and component; empty for the full model.
+        skipped: components that did not run because an input of theirs was not given.
+        prepare_ms: resizing, normalising, tokenizing.
+        components_ms: component -> milliseconds in its engine.
+        spent_ms: the whole call.
+        met: whether `spent_ms` was within the latency asked for; None when none was asked for.
+        slowdown: measured over predicted cost lately, as the planner used it.
+    """
+
+    asked: Budget
+    plan: Plan
+    reduced: tuple[Reduced, ...]
+    skipped: tuple[str, ...]
+    prepare_ms: float
+    components_ms: dict[str, float]
+    spent_ms: float
+    met: bool | None
+    slowdown: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the receipt as plain dicts, lists, strings and numbers, ready for JSON."""
+        fields: dict[str, Any] = plain(self)
+        return fields
