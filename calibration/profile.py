@@ -31,12 +31,15 @@ class Setting:
 
 
 @dataclass
-class _Record:
+class Record:
+    """What calls of one setting cost, in milliseconds, and how good they were; one entry per call."""
+
     spent_ms: list[float] = field(default_factory=list)
     components_ms: dict[str, list[float]] = field(default_factory=dict)
     scores: list[float] = field(default_factory=list)
 
     def take(self, answer: Answer) -> None:
+        """Add one call's cost."""
         self.spent_ms.append(answer.receipt.spent_ms)
         for name, ms in answer.receipt.components_ms.items():
             self.components_ms.setdefault(name, []).append(ms)
@@ -59,7 +62,7 @@ def measure(session: Session, settings: Sequence[Setting], data: Data, progress:
     for _ in range(WARM_UP):
         for plan in plans:
             session.run(data.samples[0], plan=plan)
-    records = [_Record() for _ in plans]
+    records = [Record() for _ in plans]
     for index, sample in enumerate(data.samples):
         reference = session.run(sample, plan=full) if data.score is None else None
         for turn in range(len(plans)):
@@ -85,7 +88,29 @@ def remeasure(session: Session, rungs: Sequence[Rung], samples: Sequence[Sample]
         progress: told after every round.
     """
     plans = [session.at(rung.settings, rung.graphs) for rung in rungs]
-    records = [_Record() for _ in plans]
+    records = call_in_turn(session, plans, samples, rounds, progress)
+    memory = [_memory_mb(session, plan, samples[0]) for plan in plans]
+    return [
+        _rung(Setting(rung.settings, rung.graphs), record, mb, rung.quality)
+        for rung, record, mb in zip(rungs, records, memory, strict=True)
+    ]
+
+
+def call_in_turn(
+    session: Session, plans: Sequence[Plan], samples: Sequence[Sample], rounds: int, progress: Progress
+) -> list[Record]:
+    """Return what every plan cost, call by call.
+
+    The plans take turns as in `measure`, and the first calls of each do not count.
+
+    Args:
+        session: the opened bundle.
+        plans: what to call.
+        samples: inputs to call with, one after the other.
+        rounds: calls of each plan.
+        progress: told after every round.
+    """
+    records = [Record() for _ in plans]
     for number in range(-WARM_UP, rounds):
         for turn in range(len(plans)):
             place = (number + turn) % len(plans)
@@ -93,11 +118,7 @@ def remeasure(session: Session, rungs: Sequence[Rung], samples: Sequence[Sample]
             if number >= 0:
                 records[place].take(answer)
         progress("measuring", max(0, number + 1), rounds)
-    memory = [_memory_mb(session, plan, samples[0]) for plan in plans]
-    return [
-        _rung(Setting(rung.settings, rung.graphs), record, mb, rung.quality)
-        for rung, record, mb in zip(rungs, records, memory, strict=True)
-    ]
+    return records
 
 
 def cost_of(milliseconds: Sequence[float]) -> Cost:
@@ -125,7 +146,7 @@ def _memory_mb(session: Session, plan: Plan, sample: Sample) -> float | None:
     return peak_memory_mb()
 
 
-def _rung(setting: Setting, record: _Record, memory_mb: float | None, quality: Quality | None = None) -> Rung:
+def _rung(setting: Setting, record: Record, memory_mb: float | None, quality: Quality | None = None) -> Rung:
     return Rung(
         settings=setting.settings,
         graphs=setting.graphs,

@@ -10,6 +10,9 @@ import numpy as np
 
 from sanderling.engine import AnyArray
 from sanderling.ladder import Quality
+from sanderling.selftest import cosine
+
+__all__ = ["agreement", "cosine", "with_interval"]
 
 _Z = NormalDist().inv_cdf(0.975)
 
@@ -44,10 +47,3 @@ def agreement(outputs: Mapping[str, AnyArray], full: Mapping[str, AnyArray]) -> 
         if np.issubdtype(full[name].dtype, np.floating) and outputs[name].shape == full[name].shape
     ]
     return max(0.0, float(np.mean(cosines))) if cosines else 0.0
-
-
-def cosine(a: AnyArray, b: AnyArray) -> float:
-    """Return the cosine of two arrays taken as vectors; 1 when both are zero."""
-    x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-    norms = float(np.linalg.norm(x) * np.linalg.norm(y))
-    return float(x @ y) / norms if norms > 0 else float(np.array_equal(x, y))

@@ -44,10 +44,10 @@ def settings_to_try(
         )
     found = []
     for combination in itertools.product(*per_component, *loops):
-        settings = dict(full)
-        for _, _, chosen in combination:
-            settings |= chosen
-        found.append(Setting(settings, {c: g for c, g, _ in combination if c}))
+        chosen = [pair for _, _, settings in combination for pair in settings.items()]
+        # Two components that share a lever can only run at one setting of it.
+        if len(dict(chosen)) == len(set(chosen)):
+            found.append(Setting(full | dict(chosen), {c: g for c, g, _ in combination if c}))
     return found
 
 

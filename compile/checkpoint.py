@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor, nn
+
 from sanderling import lookup
 from sanderling.compile.architecture import Adapted, Architecture
 from sanderling.errors import CheckpointError
-from torch import Tensor, nn
 
 Weights = dict[str, Tensor]
 """Tensor name -> tensor, as a checkpoint names them."""
@@ -202,8 +203,8 @@ def _no_weights(folder: Path) -> str:
     pickles = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
     if pickles:
         return (
-            f"{folder} has its weights only as {pickles[0]}, a pickle, which can run code when it is read; convert it "
-            "where you trust it: load the model with transformers and `model.save_pretrained(folder)` writes safetensors"
+            f"{folder} has its weights only as {pickles[0]}, a pickle, which can run code when it is read; where you "
+            "trust it, load the model with transformers and `model.save_pretrained(folder)` writes safetensors"
         )
     return f"{folder} has neither {SINGLE} nor {INDEX}, only {_found(folder)}; {_SAVE}"
 

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+
 from sanderling.compile.architecture import Adapted, Part
 from sanderling.compile.blocks.reduce import ReduceAt
 from sanderling.compile.blocks.text import TextConfig
 from sanderling.compile.blocks.transformer import ACTIVATIONS
 from sanderling.compile.blocks.vision import VisionConfig
 from sanderling.compile.checkpoint import Weights, digest, expect_shape, load, read_weights
+from sanderling.compile.preparation import text_files
 from sanderling.compile.settings import Settings
 from sanderling.errors import InternalError
 from sanderling.spec import Component, InputSpec, Lever, ModelSpec, Site, TensorSpec
-from torch import Tensor, nn
 
 LEVER = "tokens.image"
 REPORT = "image_kept"
@@ -37,6 +39,9 @@ class DualEncoder:
         width: of both embeddings.
         build_vision: makes the vision part; `forward` takes pixels and, when it reduces, the number to keep.
         build_text: makes the text part; `forward` takes token ids.
+        rename: from our parameter names, "vision.…" and "text.…", to the checkpoint's; as `load` takes it.
+        ignore: checkpoint tensors that no embedding needs, as shell patterns.
+        arrange: checkpoint tensors -> tensors in the form of our modules.
         end_token: id that has to end the example texts, or None.
     """
 
@@ -47,33 +52,21 @@ class DualEncoder:
     width: int
     build_vision: Callable[[ReduceAt | None], nn.Module]
     build_text: Callable[[], nn.Module]
+    rename: tuple[tuple[str, str], ...]
+    ignore: tuple[str, ...]
+    arrange: Callable[[Weights], Weights]
     end_token: int | None = None
 
 
-def adapt(
-    model: DualEncoder,
-    folder: Path,
-    rename: tuple[tuple[str, str], ...],
-    ignore: tuple[str, ...],
-    arrange: Callable[[Weights], Weights],
-    files: dict[str, bytes],
-) -> Adapted:
-    """Return a dual encoder with its checkpoint's weights.
-
-    Args:
-        model: its sizes and modules.
-        folder: of the checkpoint.
-        rename: as `load` takes it; parameters are named "vision.…" and "text.…".
-        ignore: checkpoint tensors that no embedding needs, as shell patterns.
-        arrange: checkpoint tensors -> tensors in the form of our modules.
-        files: bundle members that the inputs refer to.
+def adapt(model: DualEncoder, folder: Path) -> Adapted:
+    """Return a dual encoder with the weights of a checkpoint folder.
 
     Raises:
         CheckpointError: the weights cannot be read or do not fit.
     """
     with torch.device("meta"):
         whole = nn.ModuleDict({"vision": model.build_vision(None), "text": model.build_text()})
-    load(whole, arrange(read_weights(folder)), rename, ignore)
+    load(whole, model.arrange(read_weights(folder)), model.rename, model.ignore)
     vision = Part(
         "vision",
         lambda at: _filled(model.build_vision, at, whole["vision"]),
@@ -81,7 +74,7 @@ def adapt(
         probe=_as_many_as_heads(model.vision),
     )
     text = Part("text", lambda at: _filled(_unreduced(model.build_text), at, whole["text"]), (_ids(model),))
-    return Adapted(spec=_spec(model), parts=(vision, text), source=digest(folder), files=files)
+    return Adapted(spec=_spec(model), parts=(vision, text), source=digest(folder), files=text_files(folder))
 
 
 def vision_config(

@@ -50,7 +50,7 @@ def image_input(folder: Path, side: int, defaults: ImageDefaults) -> ImageInput:
     path, given = _processor(folder)
     try:
         spec = _image_input(given, side, defaults)
-    except (TypeError, ValueError, KeyError) as error:
+    except (AttributeError, TypeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     if (spec.height, spec.width) != (side, side):
         raise CheckpointError(
@@ -144,6 +144,7 @@ def _with_size(spec: ImageInput, given: Mapping[str, Any], side: int, defaults: 
     size = given.get("size", side)
     if isinstance(size, int):
         size = {"shortest_edge": size} if defaults.crop else {"height": size, "width": size}
+    size = {key: value for key, value in size.items() if value is not None}
     if set(size) == {"shortest_edge"} and crop:
         return replace(spec, resize="shortest", shortest=int(size["shortest_edge"]), height=crop[0], width=crop[1])
     if set(size) == {"height", "width"} and crop in (None, _height_width(size)):

@@ -1,4 +1,4 @@
-"""Takes the weights out of an ONNX model, so that a bundle keeps each once; `sanderling.weights.restore` puts them back."""
+"""Takes weights out of an ONNX model, so that a bundle keeps each once; `sanderling.weights.restore` puts them back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import onnx
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx import numpy_helper
+
 from sanderling.errors import CheckpointError
 from sanderling.manifest import Weight
 from sanderling.weights import ELEMENTS
@@ -92,11 +93,7 @@ def _messages(message: Message) -> Iterator[Message]:
 
 def _raw_bytes(tensor: onnx.TensorProto) -> bytes:
     """Return a tensor's elements as little-endian bytes, whichever of its fields holds them."""
-    itemsize = ELEMENTS[_DTYPES[tensor.data_type]].itemsize
-    if tensor.HasField("raw_data"):
-        raw = tensor.raw_data
-    else:
-        raw = _array_bytes(tensor, itemsize)
+    raw = tensor.raw_data if tensor.HasField("raw_data") else _array_bytes(tensor)
     if len(raw) != _byte_size(tensor):
         raise CheckpointError(
             f"weight {tensor.name!r} is {_DTYPES[tensor.data_type]} {list(tensor.dims)}, which takes "
@@ -105,13 +102,14 @@ def _raw_bytes(tensor: onnx.TensorProto) -> bytes:
     return raw
 
 
-def _array_bytes(tensor: onnx.TensorProto, itemsize: int) -> bytes:
+def _array_bytes(tensor: onnx.TensorProto) -> bytes:
     try:
         array = numpy_helper.to_array(tensor)
     except ValueError as error:
         raise CheckpointError(f"weight {tensor.name!r} cannot be read: {error}; export the model again") from error
     # As unsigned integers, because the byte order of bfloat16 cannot be named.
-    return array.view(f"u{itemsize}").astype(f"<u{itemsize}").tobytes()
+    size = array.dtype.itemsize
+    return array.view(f"u{size}").astype(f"<u{size}").tobytes()
 
 
 def _byte_size(tensor: onnx.TensorProto) -> int:

@@ -43,7 +43,7 @@ def _write_then_move(temporary: Path, target: Path, chunks: Sequence[bytes | mem
             os.fsync(file.fileno())  # else a power cut after the move can leave an empty file under the right name
         if target.exists():
             shutil.copymode(target, temporary)
-        os.replace(temporary, target)
+        temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)  # after the move there is none
 

@@ -9,8 +9,8 @@
     base          ..       the members, one after the other, in the header's order, which is sorted by name
 
 Every member starts on the next multiple of 64 after what is before it; the gap is zeros. `base` is the first such
-multiple after the header, and offsets count from there. The file ends with the last byte of the last member. So the same
-members always give the same bytes, no byte can change unseen, and the header's digest stands for the whole file.
+multiple after the header, and offsets count from there. The file ends with the last byte of the last member. So the
+same members always give the same bytes, no byte can change unseen, and the header's digest stands for the whole file.
 
 A name is a relative path of letters, digits and `._@+=-`, joined by "/". Members:
 
@@ -329,8 +329,9 @@ def _check_layout(members: Mapping[str, Member], end: int, view: memoryview) -> 
         start = _aligned(end)
         if base + member.offset != start or member.length < 0:
             raise BundleError(
-                f"member {name!r} has offset {member.offset} and length {member.length}, expected offset {start - base} "
-                "and a length of at least 0: members overlap, leave gaps or lie about their size; make the bundle again"
+                f"member {name!r} has offset {member.offset} and length {member.length}, expected offset "
+                f"{start - base} and a length of at least 0: members overlap, leave gaps or lie about their size; "
+                "make the bundle again"
             )
         if name.startswith("weights/") and name != f"weights/{member.sha256}":
             raise BundleError(f"member {name!r} is not named after its sha256, {member.sha256}; make the bundle again")

@@ -1,8 +1,9 @@
-"""Frozen dataclasses to JSON and back, strictly: an unknown, missing or mistyped field is an error that names its path."""
+"""Frozen dataclasses to JSON and back, strictly: an unknown, missing or mistyped field is an error with its path."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import sys
 import types
@@ -64,21 +65,30 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+@functools.cache  # a manifest lists thousands of weights, and resolving the hints takes most of the time
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _read(kind: Any, value: Any, where: str) -> Any:
     origin = get_origin(kind)
     if dataclasses.is_dataclass(kind):
         return _read_dataclass(kind, value, where)
     if origin in (Union, types.UnionType):
         return _read_union(get_args(kind), value, where)
-    if origin is Literal:
-        if value in get_args(kind):
-            return value
-        raise BundleError(f"{where} is {value!r}, expected one of {list(get_args(kind))}")
     if origin is tuple:
         return _read_tuple(get_args(kind), value, where)
     if origin is dict:
         item = get_args(kind)[1]
         return {key: _read(item, part, f"{where}.{key}") for key, part in _checked(value, dict, where).items()}
+    return _read_scalar(kind, value, where)
+
+
+def _read_scalar(kind: Any, value: Any, where: str) -> Any:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise BundleError(f"{where} is {value!r:.60}, expected one of {list(get_args(kind))}")
+        return value
     if kind is float and type(value) in (int, float):
         if not abs(value) <= sys.float_info.max:
             raise BundleError(f"{where} is {value!s:.60}, expected a finite number")
@@ -87,7 +97,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
 
 
 def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     given = _checked(value, dict, where)
     unknown = sorted(set(given) - set(hints))
     missing = sorted(set(hints) - set(given))
@@ -102,13 +112,18 @@ def _read_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
     some = [option for option in options if option is not type(None)]
     if len(some) == 1:
         return _read(some[0], value, where)
-    tagged = {get_args(get_type_hints(o)["kind"])[0]: o for o in some if dataclasses.is_dataclass(o)}
+    tagged = {_tag_of(option): option for option in some if dataclasses.is_dataclass(option)}
     tag = value.get("kind") if isinstance(value, dict) else None
     if isinstance(tag, str) and tag in tagged:
         return _read_dataclass(tagged[tag], value, where)
     if type(value) in some:
         return value
     raise BundleError(f"{where} is {value!r:.60}, which fits none of {[getattr(o, '__name__', o) for o in options]}")
+
+
+def _tag_of(kind: Any) -> str:
+    """Return the one value that a dataclass's field `kind` may have."""
+    return str(get_args(_hints(kind)["kind"])[0])
 
 
 def _read_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

@@ -43,7 +43,10 @@ class Engine(Protocol):
 class Opener(Protocol):
     """The part of a target that exists on the device."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its file's name in `targets/`."""
+        ...
 
     def missing(self) -> str | None:
         """Return why this target cannot be used here and what to install, or None when it can."""

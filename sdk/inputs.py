@@ -17,12 +17,14 @@ No other array is taken: a float array is never guessed to be pixels.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
 from sanderling.errors import InputError, MissingExtraError
 from sanderling.spec import ArrayInput, ImageInput, TensorSpec
 
@@ -139,11 +141,9 @@ def _open(spec: ImageInput, path: Path) -> Pixels:
     if not path.is_file():
         raise InputError(f"input {spec.name!r}: there is no file {path}")
     pillow = _pillow("reading picture files")
-    from PIL import ImageOps
-
     try:
         with pillow.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
+            upright = import_module("PIL.ImageOps").exif_transpose(image)
             return _from_pillow(spec, pillow, upright)
     except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
         raise InputError(f"input {spec.name!r}: {path} is no picture that can be read ({error})") from error
@@ -241,7 +241,11 @@ def _levels(spec: ImageInput) -> NDArray[np.float32]:
 
 def _look_up(levels: NDArray[np.float32], pixels: Pixels) -> NDArray[np.float32]:
     """[channels, 256], uint8 [height, width, channels] -> [channels, height, width]."""
-    return np.stack([np.take(row, pixels[..., place]) for place, row in enumerate(levels)])
+    out = np.empty((len(levels), *pixels.shape[:2]), dtype=np.float32)
+    for place, row in enumerate(levels):
+        # A byte is always in range; without the range check NumPy is six times faster here.
+        np.take(row, pixels[..., place], out=out[place], mode="clip")
+    return out
 
 
 def _from_ints(spec: ArrayInput | TensorSpec, value: object) -> NDArray[Any]:
@@ -272,7 +276,6 @@ def _written(shape: tuple[int | str, ...]) -> str:
 
 def _pillow(purpose: str) -> ModuleType:
     try:
-        from PIL import Image
+        return import_module("PIL.Image")
     except ImportError as error:
         raise MissingExtraError("pillow", "images", purpose) from error
-    return Image

@@ -7,6 +7,7 @@ import math
 import re
 
 import numpy as np
+
 from sanderling.engine import AnyArray
 from sanderling.errors import BundleError, InputError
 from sanderling.weights import ELEMENTS

@@ -31,8 +31,8 @@ def check(manifest: Manifest, sizes: Mapping[str, int]) -> None:
     for weight in _weights(manifest):
         if sizes[weight.member] != byte_size(weight):
             raise BundleError(
-                f"weight {weight.name!r} is {weight.dtype} {list(weight.shape)}, which takes {byte_size(weight):,} bytes, "
-                f"and its member {weight.member!r} has {sizes[weight.member]:,}; make the bundle again"
+                f"weight {weight.name!r} is {weight.dtype} {list(weight.shape)}, which takes {byte_size(weight):,} "
+                f"bytes, and its member {weight.member!r} has {sizes[weight.member]:,}; make the bundle again"
             )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 
 import numpy as np
 from numpy.typing import NDArray
+
 from sanderling.errors import InputError, MissingExtraError
 from sanderling.spec import TextInput
 
@@ -26,10 +28,10 @@ class Tokenizer:
 
     def __init__(self, data: bytes) -> None:
         try:
-            import tokenizers
+            library = import_module("tokenizers")
         except ImportError as error:
             raise MissingExtraError("tokenizers", "text", "turning texts into tokens") from error
-        self._tokenizer = tokenizers.Tokenizer.from_buffer(data)
+        self._tokenizer = library.Tokenizer.from_buffer(data)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 

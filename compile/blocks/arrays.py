@@ -40,11 +40,11 @@ class TorchArrays:
         return values.floor()
 
     def spread(self, values: NDArray[np.float32], like: Tensor) -> Tensor:
-        """float [n] -> [batch, n]."""
+        """Float [n] -> [batch, n]."""
         return torch.as_tensor(values, dtype=torch.float32, device=like.device).expand(like.shape[0], -1)
 
     def count_up(self, keep: int, like: Tensor) -> Tensor:
-        """float [keep]: 0, 1, 2, ..."""
+        """Float [keep]: 0, 1, 2, ..."""
         return torch.arange(keep, device=like.device).to(torch.float32)
 
     def as_float(self, values: Tensor) -> Tensor:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
+
 from sanderling.compile.blocks.attention import Attention
 from sanderling.compile.blocks.transformer import FeedForward
-from torch import Tensor, nn
 
 
 class AttentionPool(nn.Module):

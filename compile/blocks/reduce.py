@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from sanderling.reduction import Reducer, Reduction, View, shrink
 from torch import Tensor
 
 from sanderling.compile.blocks.arrays import TorchArrays
+from sanderling.reduction import Reducer, Reduction, View, shrink
 
 ARRAYS = TorchArrays()
 

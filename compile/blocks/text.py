@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from sanderling.compile.blocks.transformer import EncoderLayer
 from torch import Tensor, nn
 from torch.nn import functional
+
+from sanderling.compile.blocks.transformer import EncoderLayer
 
 
 @dataclass(frozen=True)

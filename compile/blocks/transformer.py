@@ -12,7 +12,7 @@ from sanderling.compile.blocks.attention import Attention, AttentionTrace
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """x * sigmoid(1.702 x), the activation CLIP was trained with."""
+    """X * sigmoid(1.702 x), the activation CLIP was trained with."""
     return x * torch.sigmoid(1.702 * x)
 
 

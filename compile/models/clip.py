@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from sanderling.compile.architecture import Adapted, Architecture
 from sanderling.compile.blocks.pooling import unit_length
 from sanderling.compile.blocks.reduce import ReduceAt
@@ -17,9 +19,8 @@ from sanderling.compile.blocks.vision import VisionConfig, VisionEncoder
 from sanderling.compile.checkpoint import Weights
 from sanderling.compile.dual_encoder import DualEncoder, flat_patches, text_config, vision_config
 from sanderling.compile.dual_encoder import adapt as adapt_dual
-from sanderling.compile.preparation import ImageDefaults, image_input, text_files, text_input
+from sanderling.compile.preparation import ImageDefaults, image_input, text_input
 from sanderling.compile.settings import Settings, section
-from torch import Tensor, nn
 
 OLD_END_TOKEN = 2
 """Checkpoints of 2022 name this end token, which is wrong; Hugging Face then takes the highest id for the end."""
@@ -113,6 +114,10 @@ def adapt(folder: Path, config: dict[str, Any]) -> Adapted:
     vision = vision_config(vision_settings, class_token=True, pre_norm=True, patch_bias=False)
     text = text_config(text_settings, causal=True)
     end_token = text_settings.token("eos_token_id")
+
+    def arrange(weights: Weights) -> Weights:
+        return flat_patches(weights, "vision_model.embeddings.patch_embedding.weight", vision)
+
     model = DualEncoder(
         name="clip",
         inputs=(
@@ -124,13 +129,12 @@ def adapt(folder: Path, config: dict[str, Any]) -> Adapted:
         width=width,
         build_vision=lambda at: ClipVision(vision, width, at),
         build_text=lambda: ClipText(text, width, end_token),
+        rename=_RENAME,
+        ignore=_IGNORE,
+        arrange=arrange,
         end_token=text.vocabulary - 1 if end_token == OLD_END_TOKEN else end_token,
     )
-
-    def arrange(weights: Weights) -> Weights:
-        return flat_patches(weights, "vision_model.embeddings.patch_embedding.weight", vision)
-
-    return adapt_dual(model, folder, _RENAME, _IGNORE, arrange, text_files(folder))
+    return adapt_dual(model, folder)
 
 
 ARCHITECTURE = Architecture(model_type="clip", adapt=adapt)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from sanderling.compile.architecture import Adapted, Architecture
 from sanderling.compile.blocks.attention import size_bias
 from sanderling.compile.blocks.pooling import AttentionPool, unit_length
@@ -18,10 +20,9 @@ from sanderling.compile.blocks.vision import VisionConfig, VisionEncoder
 from sanderling.compile.checkpoint import Weights, expect_shape
 from sanderling.compile.dual_encoder import DualEncoder, flat_patches, text_config, vision_config
 from sanderling.compile.dual_encoder import adapt as adapt_dual
-from sanderling.compile.preparation import ImageDefaults, image_input, text_files, text_input
+from sanderling.compile.preparation import ImageDefaults, image_input, text_input
 from sanderling.compile.settings import section
 from sanderling.errors import CheckpointError
-from torch import Tensor, nn
 
 _TEXT = {
     "vocab_size": 32000,
@@ -105,6 +106,11 @@ def adapt(folder: Path, config: dict[str, Any]) -> Adapted:
     vision = vision_config(vision_settings)
     text = text_config(text_settings, causal=False)
     _check_heads(vision, text, vision_settings.values, text_settings.values)
+
+    def arrange(weights: Weights) -> Weights:
+        flat = flat_patches(weights, "vision_model.embeddings.patch_embedding.weight", vision)
+        return _split_pool(flat, vision.width)
+
     model = DualEncoder(
         name="siglip",
         inputs=(
@@ -116,13 +122,11 @@ def adapt(folder: Path, config: dict[str, Any]) -> Adapted:
         width=vision.width,
         build_vision=lambda at: SiglipVision(vision, at),
         build_text=lambda: SiglipText(text, vision.width),
+        rename=_RENAME,
+        ignore=_IGNORE,
+        arrange=arrange,
     )
-
-    def arrange(weights: Weights) -> Weights:
-        flat = flat_patches(weights, "vision_model.embeddings.patch_embedding.weight", vision)
-        return _split_pool(flat, vision.width)
-
-    return adapt_dual(model, folder, _RENAME, _IGNORE, arrange, text_files(folder))
+    return adapt_dual(model, folder)
 
 
 def _check_heads(vision: VisionConfig, text: TextConfig, of_vision: Any, of_text: Any) -> None:

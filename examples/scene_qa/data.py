@@ -26,6 +26,11 @@ def evaluation(count: int = 300, seed: int = EVALUATION_SEED) -> Data:
     )
 
 
+def quick() -> Data:
+    """Return 40 questions, for a quick look."""
+    return evaluation(count=40)
+
+
 def draw_pair(seed: int, number: int) -> tuple[NDArray[np.uint8], Question]:
     """Return the numbered picture and question of a seed."""
     rng = np.random.default_rng((seed, number))

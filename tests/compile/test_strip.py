@@ -12,6 +12,7 @@ import onnxruntime
 import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from sanderling.compile.strip import strip
 from sanderling.engine import AnyArray
 from sanderling.errors import CheckpointError
@@ -55,7 +56,7 @@ def with_branch() -> onnx.ModelProto:
         helper.make_node("Less", ["zero", "total"], ["positive"]),
         helper.make_node("If", ["positive"], ["y"], then_branch=then, else_branch=other),
     ]
-    zero = numpy_helper.from_array(np.float32(0), "zero")
+    zero = numpy_helper.from_array(np.array(0, np.float32), "zero")
     return model_of(nodes, [numpy_helper.from_array(LARGE, "w"), zero])
 
 
@@ -149,7 +150,7 @@ def test_every_dtype_leaves_as_raw_little_endian_bytes(dtype: str, raw: bool) ->
 
 def test_dtypes_that_numpy_has_no_name_for_stay_in_the_graph() -> None:
     tensors = [
-        helper.make_tensor("text", TensorProto.STRING, [500], [b"word"] * 500),
+        TensorProto(name="text", data_type=TensorProto.STRING, dims=[500], string_data=[b"word"] * 500),
         numpy_helper.from_array(np.zeros(4000, ml_dtypes.int4), "four bits"),
         numpy_helper.from_array(np.zeros(4000, ml_dtypes.float8_e4m3fn), "float8"),
     ]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from tiny_bundle import manifest, measured
+
 from sanderling.budget import Budget
 from sanderling.codec import from_json, to_json
 from sanderling.errors import BundleError
 from sanderling.manifest import Graph, Manifest, Measured
 from sanderling.spec import ArrayInput, Component, ImageInput, Lever, Loop, ModelSpec, Site, TensorSpec, TextInput
-from tiny_bundle import manifest, measured
 
 
 def rich() -> Manifest:
@@ -28,7 +29,6 @@ def rich() -> Manifest:
 @pytest.mark.parametrize("value", [manifest(), rich(), measured()], ids=["tiny", "rich", "measured"])
 def test_what_was_written_comes_back(value: Manifest | Measured) -> None:
     assert from_json(type(value), to_json(value), "it") == value
-    assert to_json(from_json(type(value), to_json(value), "it")) == to_json(value)
 
 
 @pytest.mark.parametrize(

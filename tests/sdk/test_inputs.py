@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil
+
 from sanderling.errors import InputError
 from sanderling.inputs import check_array, prepare_image
 from sanderling.spec import ArrayInput, ImageInput, TensorSpec
-from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil
 
 CLIP = ImageInput(
     name="photo",
@@ -233,7 +234,7 @@ def test_unreadable_files_are_refused(tmp_path: Path, content: bytes | None) -> 
 
 
 def test_pictures_of_another_size_are_refused_where_nothing_resizes() -> None:
-    with pytest.raises(InputError, match="25 x 24 pixels .*only 24 x 24"):
+    with pytest.raises(InputError, match=r"25 x 24 pixels .*only 24 x 24"):
         prepare_image(changed(CLIP, resize="none"), picture(25, 24))
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from tiny_bundle import WEIGHT
+
 from sanderling.bundle import Bundle, array_bytes, read_array, write_bundle
 from sanderling.errors import BundleError, InputError
-from tiny_bundle import WEIGHT
 
 DTYPES = ["float32", "float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "int64", "bool"]
 

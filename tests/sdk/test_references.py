@@ -7,12 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
+from tiny_bundle import WEIGHT_MEMBER, manifest, members
+
 from sanderling.budget import Budget
 from sanderling.bundle import Bundle, write_bundle
 from sanderling.codec import to_json
 from sanderling.errors import BundleError
 from sanderling.manifest import SCHEMA, Graph, Variant, Weight
-from tiny_bundle import WEIGHT_MEMBER, manifest, members
 
 
 @pytest.fixture

@@ -9,57 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-import tokenizers
+from tiny_tokenizers import WORDS, bpe, data, words
+from transformers import PreTrainedTokenizerFast
+
 from sanderling.errors import InputError
 from sanderling.spec import TextInput
 from sanderling.text import Tokenizer
-from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
-
-WORDS = [
-    "a",
-    "photo",
-    "of",
-    "the",
-    "red",
-    "car",
-    "and",
-    "two",
-    "small",
-    "blue",
-    "cubes",
-    "left",
-    "right",
-    "behind",
-    "what",
-    "colour",
-    "is",
-    "it",
-]
-
-
-def bpe() -> tokenizers.Tokenizer:
-    """Return a byte-level BPE tokenizer in CLIP's form: lower case, end-of-word suffix, start and end tokens."""
-    tokenizer = tokenizers.Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|end|>"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(tokenizers.Regex(r"\s+"), "removed"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=120, special_tokens=["<|start|>", "<|end|>"], end_of_word_suffix="</w>", show_progress=False
-    )
-    tokenizer.train_from_iterator(WORDS * 3, trainer)
-    tokenizer.post_processor = processors.RobertaProcessing(sep=("<|end|>", 1), cls=("<|start|>", 0))
-    return tokenizer
-
-
-def words() -> tokenizers.Tokenizer:
-    """Return a word-level tokenizer without special tokens around a text."""
-    vocabulary = {"<pad>": 0, "<unk>": 1, **{word: place + 2 for place, word in enumerate(WORDS)}}
-    tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return tokenizer
-
 
 MAKERS = {"bpe": bpe, "words": words}
 TEXTS = ["a red car", "A photo of the two small BLUE cubes behind it", "zebra café 7!", "what   colour is it"]
@@ -68,11 +23,6 @@ TEXTS = ["a red car", "A photo of the two small BLUE cubes behind it", "zebra ca
 def spec(max_tokens: int = 40, pad_to: Literal["longest", "max_tokens"] = "longest", pad_id: int = 1) -> TextInput:
     """Return how the texts are padded."""
     return TextInput("question", "input_ids", "attention_mask", "tokenizer.json", max_tokens, pad_id, pad_to)
-
-
-def data(tokenizer: tokenizers.Tokenizer) -> bytes:
-    """Return tokenizer.json."""
-    return str(tokenizer.to_str()).encode()
 
 
 @pytest.mark.parametrize("maker", MAKERS)

@@ -14,6 +14,7 @@ import onnxruntime
 import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from sanderling.engine import AnyArray
 from sanderling.errors import BundleError, UnsupportedError
 from sanderling.manifest import Weight
@@ -57,7 +58,7 @@ def emptied(model: onnx.ModelProto) -> bytes:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.graph.initializer[:]
-    return copy.SerializeToString()
+    return bytes(copy.SerializeToString())
 
 
 def put_back(arrays: dict[str, AnyArray]) -> tuple[onnx.ModelProto, bytes]:
@@ -100,12 +101,12 @@ def test_a_thousand_random_weights_come_back() -> None:
 
 def test_nothing_left_out_returns_the_same_bytes() -> None:
     graph = emptied(adding({}))
-    assert restore(memoryview(graph), [], {}.__getitem__) == graph
+    assert restore(memoryview(graph), [], lambda member: memoryview(b"")) == graph
 
 
 def test_weights_that_stayed_in_the_graph_are_kept() -> None:
-    model = adding({"a": np.float32([1, 2]), "b": np.float32([3])})
-    weight, raw = weight_of("b", np.float32([3]))
+    model = adding({"a": np.array([1, 2], np.float32), "b": np.array([3], np.float32)})
+    weight, raw = weight_of("b", np.array([3], np.float32))
     del model.graph.initializer[1]
     whole = onnx.load_from_string(restore(model.SerializeToString(), [weight], lambda _: memoryview(raw)))
     assert {t.name: numpy_helper.to_array(t).tolist() for t in whole.graph.initializer} == {"a": [1, 2], "b": [3]}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 from numpy.typing import NDArray
+from torch import nn
+from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+
 from sanderling import lookup
 from sanderling.compile.architecture import Adapted
 from sanderling.compile.blocks.reduce import ReduceAt
-from torch import nn
-from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+from sanderling.compile.export import export
 
 VOCABULARY = 60
 END = 57
@@ -88,19 +90,19 @@ def reduce_at(name: str, layer: int) -> ReduceAt:
     return ReduceAt(lookup.find("reducer", name), layer)
 
 
-def export_to_onnx(module: nn.Module, example: tuple[torch.Tensor, ...], path: Path) -> None:
-    """Write a module with a free batch axis; scalars among the inputs stay scalars."""
-    free = tuple({0: torch.export.Dim.DYNAMIC} if tensor.ndim else None for tensor in example)
-    program = torch.onnx.export(module, example, dynamo=True, verbose=False, opset_version=20, dynamic_shapes=free)
-    assert program is not None
-    program.save(str(path))
+def exported(adapted: Adapted, component: str, module: nn.Module, levers: dict[str, int]) -> Graph:
+    """Return a component's module as a graph that ONNX Runtime has opened."""
+    part = next(part for part in adapted.parts if part.component == component)
+    return Graph(export(module, adapted.spec.component(component), part.example, levers))
 
 
-def run_onnx(path: Path, *arrays: torch.Tensor) -> list[NDArray[Any]]:
-    """Return a graph's outputs from ONNX Runtime."""
-    import onnxruntime
+class Graph:
+    """A serialised ONNX model in ONNX Runtime: tensors in, in order, arrays out."""
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [tensor.name for tensor in session.get_inputs()]
-    outputs = session.run(None, dict(zip(names, (array.numpy() for array in arrays), strict=True)))
-    return [np.asarray(output) for output in outputs]
+    def __init__(self, model: bytes) -> None:
+        self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+    def __call__(self, *inputs: torch.Tensor) -> list[NDArray[Any]]:
+        names = [tensor.name for tensor in self._session.get_inputs()]
+        outputs = self._session.run(None, dict(zip(names, (tensor.numpy() for tensor in inputs), strict=True)))
+        return [np.asarray(output) for output in outputs]

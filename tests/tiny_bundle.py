@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+
 from sanderling.bundle import Bundle, array_bytes
 from sanderling.codec import to_json
 from sanderling.errors import BundleError
@@ -67,6 +68,10 @@ def members(**changes: bytes) -> dict[str, bytes]:
         "golden/x.npy": GOLDEN_X,
     }
     return {**whole, **changes}
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
 
 
 def check_all(path: Path) -> None:

@@ -1,0 +1,114 @@
+"""Compiles the trained model for this machine and lets it answer fresh questions inside three deadlines.
+
+    make demo
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+import sanderling
+from sanderling.budget import Plan
+from sanderling.calibration.pareto import name as rung_name
+from sanderling.cli import main as command
+from sanderling.progress import ProgressLine
+from sanderling.tables import table
+
+from examples.scene_qa.data import draw_pair, is_right
+
+FRESH_SEED = 3_000_017
+"""Neither training nor the compile's evaluation draws from this seed."""
+
+SHARES = (1.0, 0.6, 0.35)
+"""The deadlines, as shares of the full model's median."""
+
+HERE = Path(__file__).parent
+
+
+@dataclass
+class Row:
+    """One way of answering, and what came of it."""
+
+    label: str
+    deadline_ms: float | None
+    budget: sanderling.Budget | None = None
+    plan: Plan | None = None
+    spent_ms: list[float] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    right: list[float] = field(default_factory=list)
+
+    def cells(self) -> list[str]:
+        """Return the row as text."""
+        met = "-" if self.deadline_ms is None else f"{mean(ms <= self.deadline_ms for ms in self.spent_ms):.1%}"
+        p50, p99 = np.percentile(self.spent_ms, (50, 99))
+        asked = "-" if self.deadline_ms is None else f"{self.deadline_ms:.2f}"
+        return [self.label, asked, f"{mean(self.tokens):.0f}", f"{p50:.2f}", f"{p99:.2f}", met, f"{mean(self.right):.1%}"]
+
+
+def answer_all(session: sanderling.Session, rows: Sequence[Row], questions: int) -> None:
+    """Ask every row every question, in turn, so that a slow moment of the machine falls on all of them."""
+    progress = ProgressLine()
+    for number in range(questions):
+        image, question = draw_pair(FRESH_SEED, number)
+        for row in rows:
+            answer = session.run({"image": image, "text": question.text}, budget=row.budget, plan=row.plan)
+            row.spent_ms.append(answer.receipt.spent_ms)
+            row.tokens.append(answer.outputs["image_kept"].shape[1])
+            row.right.append(is_right(answer.outputs, question.answer))
+        progress("answering fresh questions", number + 1, questions)
+
+
+def make_rows(session: sanderling.Session) -> list[Row]:
+    """Return the full model, the three deadlines, and random dropping at each deadline's token count and site."""
+    full_ms = session.measured.ladder.rungs[-1].latency.p50_ms
+    rows = [Row("full model", None, plan=session.at({}))]
+    for share in SHARES:
+        deadline = share * full_ms
+        budget = sanderling.Budget(latency_ms=deadline, otherwise="cheapest")
+        rows.append(Row(f"{share:.0%} of full", deadline, budget=budget))
+        chosen = session.plan(budget)
+        graph = chosen.graphs["vision"]
+        if graph != "full":
+            random = session.at(chosen.settings, {"vision": "random@" + graph.partition("@")[2]})
+            rows.append(Row("  random, same cost", deadline, plan=random))
+    return rows
+
+
+def main() -> None:
+    """Run the demonstration."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("out"))
+    parser.add_argument("--questions", type=int, default=300)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    bundle, report = options.out / "scene_qa.sand", options.out / "scene_qa.html"
+    data = ["--data", "examples.scene_qa.data:evaluation"]
+    run("compile", str(HERE / "architecture.py"), "-o", str(bundle), *data)
+    run("profile", str(bundle), "--calls", "100")
+    with sanderling.load(bundle) as session:
+        rows = make_rows(session)
+        answer_all(session, rows, options.questions)
+        print("\nThe ladder:", ", ".join(rung_name(rung) for rung in session.measured.ladder.rungs))
+    header = ["answered by", "deadline ms", "tokens", "p50 ms", "p99 ms", "met", "accuracy"]
+    print(f"\n{options.questions} fresh questions, each asked in every way:\n")
+    print(table(header, [row.cells() for row in rows]))
+    run("report", str(bundle), "-o", str(report), *data)
+
+
+def run(*arguments: str) -> None:
+    """Run a verb of the command line, showing what a user would type."""
+    print(f"\n$ sanderling {' '.join(arguments)}", flush=True)
+    try:
+        command(list(arguments))
+    except SystemExit as ended:
+        if ended.code:
+            raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""OpenVINO on the processor's own cores, or on another Intel processor that it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sanderling.engine import AnyArray, Engine, OpenOptions
+from sanderling.errors import MissingExtraError, UnsupportedError
+from sanderling.targets import Refusal, Target
+from sanderling.targets.rules.operators import parse, refusals_by_trial
+from sanderling.targets.rules.square_transposes import hide_square_transposes
+
+
+@dataclass(frozen=True)
+class OpenVino:
+    """The target for `pip install openvino`."""
+
+    name: str = "openvino"
+
+    def missing(self) -> str | None:
+        """Return what to install, or None when OpenVINO is here."""
+        try:
+            _library()
+        except MissingExtraError as error:
+            return str(error)
+        return None
+
+    def open(self, graph: bytes, options: OpenOptions) -> Engine:
+        """Return a compiled model with one request for a serialised ONNX model.
+
+        Raises:
+            MissingExtraError: OpenVINO is not installed.
+            UnsupportedError: it has no such processor here, or cannot run the graph on it.
+        """
+        core = _library().Core()
+        _check_processor(core.available_devices, options.processor)
+        try:
+            compiled = core.compile_model(core.read_model(graph), options.processor, _settings(options))
+        except RuntimeError as error:
+            said = _said(str(error))
+            raise UnsupportedError(f"openvino cannot run this graph on {options.processor}: {said}") from error
+        return OpenVinoEngine(compiled)
+
+    def refusals(self, graph: bytes) -> tuple[Refusal, ...]:
+        """Return the operators that nobody defines; when there are none, what OpenVINO says when it opens the graph."""
+        return refusals_by_trial(graph, lambda model: self.open(model, OpenOptions(threads=1)), _DOMAINS)
+
+    def lower(self, graph: bytes) -> bytes:
+        """Return the graph with every attention in a form that the CPU plugin computes rightly.
+
+        A graph that needs no change comes back byte for byte.
+        """
+        lowered, hidden = hide_square_transposes(parse(graph))
+        return lowered.SerializeToString(deterministic=True) if hidden else graph
+
+
+class OpenVinoEngine:
+    """A compiled model and its one request; outputs are copied out, so that no later run touches them."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+        self._outputs = [output.get_any_name() for output in compiled.outputs]
+
+    def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+        """Return every output by name. The engine reads the inputs in place until the call returns."""
+        results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=False)
+        return dict(zip(self._outputs, results.values(), strict=True))
+
+
+TARGET: Target = OpenVino()
+
+_DOMAINS = frozenset({"com.microsoft", "org.openvinotoolkit"})
+"""Operators beyond ONNX's own of which OpenVINO reads some; it checks their names when it opens the graph."""
+
+
+def _library() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtraError("openvino", "openvino", "the target openvino") from error
+    return openvino
+
+
+def _check_processor(present: list[str], processor: str) -> None:
+    """Refuse what is not here; "AUTO" and "HETERO" too, because they choose in silence."""
+    # Several processors of a kind are listed as GPU.0, GPU.1; GPU alone means the first of them.
+    if processor not in present and f"{processor}.0" not in present:
+        raise UnsupportedError(f"openvino has no processor {processor!r} here; it has: {', '.join(present)}")
+
+
+def _settings(options: OpenOptions) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        # Where the processor has bfloat16 instructions the default drops to them, and outputs move by about 1 %.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    if options.processor == "CPU":
+        settings["INFERENCE_NUM_THREADS"] = options.threads
+    return settings
+
+
+def _said(report: str) -> str:
+    """Return an engine's report without the places in its own source files."""
+    lines = [line.strip() for line in report.splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(("Exception from", "Check '")))
