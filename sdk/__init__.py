@@ -1,1 +1,54 @@
-"""Sanderling."""
+"""Sanderling runs multimodal transformers on a device inside a budget.
+
+    session = sanderling.load("model.sand")
+    answer = session.run({"image": frame, "text": "a red car"}, budget=sanderling.Budget(latency_ms=20))
+    answer.outputs["image_embeddings"], answer.receipt
+"""
+
+from sanderling.budget import Budget, Plan
+from sanderling.bundle import Bundle
+from sanderling.errors import (
+    BudgetError,
+    BudgetTooSmallError,
+    BundleError,
+    CheckFailedError,
+    CheckpointError,
+    DriftError,
+    InputError,
+    InternalError,
+    MissingExtraError,
+    RecipeError,
+    SanderlingError,
+    UnknownNameError,
+    UnsupportedError,
+    UserError,
+)
+from sanderling.receipt import Receipt
+from sanderling.session import Answer, Session, load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Answer",
+    "Budget",
+    "BudgetError",
+    "BudgetTooSmallError",
+    "Bundle",
+    "BundleError",
+    "CheckFailedError",
+    "CheckpointError",
+    "DriftError",
+    "InputError",
+    "InternalError",
+    "MissingExtraError",
+    "Plan",
+    "Receipt",
+    "RecipeError",
+    "SanderlingError",
+    "Session",
+    "UnknownNameError",
+    "UnsupportedError",
+    "UserError",
+    "__version__",
+    "load",
+]

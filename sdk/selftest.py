@@ -48,17 +48,36 @@ def check(rows: Sequence[Drift]) -> None:
     """
     first = next((row for row in rows if not is_inside(row)), None)
     if first is not None:
-        graphs = ", ".join(f"{component}/{graph}" for component, graph in first.graphs.items())
-        raise DriftError(
-            f"{first.target} differs from the source model by {first.max_abs:.3g} in {first.output!r}, bound "
-            f"{first.bound:.3g} (cosine {first.cosine:.6f}), with {graphs} at {settings_words(first.settings)}; "
-            "leave this target out of the recipe, or give the part a wider bound if that is acceptable"
-        )
+        raise DriftError(drift_words(first))
+
+
+def drift_words(row: Drift) -> str:
+    """Return what drifted, how far, and what to do about it."""
+    graphs = ", ".join(f"{component}/{graph}" for component, graph in row.graphs.items())
+    return (
+        f"{row.target} differs from the source model by {row.max_abs:.3g} in {row.output!r}, bound {row.bound:.3g} "
+        f"(cosine {row.cosine:.6f}), with {graphs} at {settings_words(row.settings)}; "
+        "leave this target out of the recipe, or give the part a wider bound if that is acceptable"
+    )
 
 
 def is_inside(row: Drift) -> bool:
     """Return whether an output is within its bound; one with NaN never is."""
     return row.max_abs <= row.bound
+
+
+def drift_data(row: Drift) -> dict[str, Any]:
+    """Return a row for JSON, which has no infinity and no NaN."""
+    return {
+        "target": row.target,
+        "graphs": row.graphs,
+        "settings": row.settings,
+        "output": row.output,
+        "max_abs": row.max_abs if row.max_abs < float("inf") else None,
+        "cosine": row.cosine if abs(row.cosine) < float("inf") else None,
+        "bound": row.bound,
+        "inside": is_inside(row),
+    }
 
 
 def cosine(a: AnyArray, b: AnyArray) -> float:

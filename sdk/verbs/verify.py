@@ -45,10 +45,10 @@ def _run(arguments: Namespace) -> Outcome:
     whole = f"whole: all {members} members of {path} are what they were (digest {digest[:16]})"
     if not arguments.run_golden:
         return Outcome(data, whole)
-    from sanderling.selftest import is_inside
+    from sanderling.selftest import drift_data, is_inside
 
     rows = _golden(path)
-    data["golden"] = [_row(row) for row in rows]
+    data["golden"] = [drift_data(row) for row in rows]
     outside = [row for row in rows if not is_inside(row)]
     text = _golden_words(rows) if not outside else _outside_words(outside, len(rows))
     return Outcome(data | {"inside": not outside}, f"{whole}\n{text}", exit_code=1 if outside else 0)
@@ -71,20 +71,6 @@ def _golden(path: Path) -> tuple[Drift, ...]:
     with load(path) as session:
         engines = " and ".join(sorted(set(session.measured.targets.values())))
         return run_golden(session, engines, lambda done, total: line(f"running golden cases on {engines}", done, total))
-
-
-def _row(row: Drift) -> dict[str, Any]:
-    from sanderling.selftest import is_inside
-
-    return {
-        "engines": row.target,
-        "graphs": row.graphs,
-        "settings": row.settings,
-        "output": row.output,
-        "max_abs": row.max_abs if row.max_abs < float("inf") else None,
-        "bound": row.bound,
-        "inside": is_inside(row),
-    }
 
 
 def _golden_words(rows: tuple[Drift, ...]) -> str:

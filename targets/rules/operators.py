@@ -73,7 +73,7 @@ def blamed(model: ModelProto, report: str) -> tuple[Refusal, ...]:
 
 
 def _names_operator(report: str, operator: str) -> bool:
-    """Say whether a report names an operator the way engines do: `Relu-20`, `Relu(14)`, `'Relu'`, `(Relu)`, `my.Relu`."""
+    """Say whether a report names an operator as engines do: `Relu-20`, `Relu(14)`, `'Relu'`, `(Relu)`, `my.Relu`."""
     name = re.escape(operator)
     return re.search(rf"\b{name}(-\d+|\(-?\d+\))|['(]{name}['),]|[.:]{name}\b", report) is not None
 

@@ -236,9 +236,9 @@ def test_quantised_weights_are_refused(folder: Path) -> None:
 
 def test_load_renames_in_order_and_ignores_by_pattern() -> None:
     with torch.device("meta"):
-        module = nn.Sequential(nn.Linear(2, 2, bias=False))
+        module = nn.ModuleDict({"layer": nn.Linear(2, 2, bias=False)})
     weights = {"model.first.weight": torch.eye(2), "old.position_ids": torch.arange(3)}
-    load(module, weights, rename=((r"^0\.", "first."), (r"^first", "model.first")), ignore=("*.position_ids",))
-    assert module[0].weight.tolist() == [[1, 0], [0, 1]]
+    load(module, weights, rename=((r"^layer\.", "first."), (r"^first", "model.first")), ignore=("*.position_ids",))
+    assert module.get_parameter("layer.weight").tolist() == [[1, 0], [0, 1]]
     with pytest.raises(CheckpointError, match=r"nothing uses: old.position_ids"):
-        load(module, weights, rename=((r"^0\.", "model.first."),))
+        load(module, weights, rename=((r"^layer\.", "model.first."),))

@@ -258,7 +258,7 @@ def test_plain_whole_numbers_become_integers(given: Any) -> None:
     assert check_array(TensorSpec("steps", "int64", ()), 5) == 5
 
 
-BAD_ARRAYS = {
+BAD_ARRAYS: dict[str, tuple[ArrayInput | TensorSpec, Any, str]] = {
     "rank": (TABLE, np.ones(4, np.float32), r"float32 \[4\] with 1 axes, expected float32 \[batch, 4\] with 2 axes"),
     "length": (TABLE, np.ones((2, 5), np.float32), "axis 1 has length 5, needs 4"),
     "empty batch": (TABLE, np.ones((0, 4), np.float32), "axis 0 has length 0, needs 1"),
