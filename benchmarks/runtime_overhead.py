@@ -30,7 +30,7 @@ def open_engines(session: sanderling.Session) -> dict[str, Engine]:
     for component, target in session.measured.targets.items():
         variant = next(v for v in session.manifest.graph(component, FULL).variants if v.target == target)
         model = restore(session.bundle.read(variant.member), variant.weights, session.bundle.read)
-        engines[component] = opener(target).open(model, OpenOptions(session.measured.threads))
+        engines[component] = opener(target).open(model, OpenOptions(session.measured.component_threads[component]))
     return engines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -15,37 +16,49 @@ ROUNDS = 25
 """Calls of each case on each target; medians of fewer jump about on a busy machine."""
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The fastest way found to run each component: component -> target, and component -> worker threads."""
+
+    targets: dict[str, str]
+    threads: dict[str, int]
+
+
 def choose_targets(
     bundle: Bundle, measured: Measured, targets: Sequence[str], progress: Callable[[str, int, int], None]
-) -> tuple[dict[str, str], tuple[TargetCost, ...]]:
-    """Return component -> fastest target, and the medians that say so.
+) -> tuple[Chosen, tuple[TargetCost, ...]]:
+    """Return the fastest target and number of threads of every component, and the medians that say so.
 
-    Targets take turns call by call, so that a slow moment of the machine falls on all of them.
+    Candidates take turns call by call, so that a slow moment of the machine falls on all of them. One thread is always a
+    candidate: a part of small matrices loses more by waiting for threads than it gains.
 
     Args:
         bundle: holds the inputs to call with.
-        measured: threads to open it with.
+        measured: the most threads to use.
         targets: names of the targets to try.
         progress: told after every round.
     """
     sample = golden_sample(bundle)
     cases = _telling_cases(bundle.manifest().golden.cases)
-    sessions = {target: Session(bundle, measured=measured, target=target) for target in targets}
-    spent: dict[tuple[str, str, int], list[float]] = {}
+    candidates = {
+        (target, threads): Session(bundle, measured=measured, target=target, threads=threads)
+        for target in targets
+        for threads in sorted({1, measured.threads})
+    }
+    spent: dict[tuple[str, str, int, int], list[float]] = {}
     for round_number in range(-2, ROUNDS):
         for number, case in enumerate(cases):
-            for target, session in sessions.items():
+            for (target, threads), session in candidates.items():
                 times = _component_times(session, sample, case)
-                if round_number >= 0:
-                    for component, ms in times.items():
-                        spent.setdefault((component, target, number), []).append(ms)
+                for component, ms in times.items() if round_number >= 0 else ():
+                    spent.setdefault((component, target, threads, number), []).append(ms)
         progress("choosing engines", max(0, round_number + 1), ROUNDS)
     costs = tuple(
-        TargetCost(component, cases[number].graphs[component], target, cases[number].settings, median(ms))
-        for (component, target, number), ms in spent.items()
+        TargetCost(component, cases[number].graphs[component], target, threads, cases[number].settings, median(ms))
+        for (component, target, threads, number), ms in spent.items()
     )
-    components = [component.name for component in bundle.manifest().model.components]
-    return {name: _fastest(name, costs) for name in components}, costs
+    best = {c.name: _fastest(c.name, costs) for c in bundle.manifest().model.components}
+    return Chosen({c: target for c, (target, _) in best.items()}, {c: threads for c, (_, threads) in best.items()}), costs
 
 
 def _component_times(session: Session, sample: dict[str, Any], case: GoldenCase) -> dict[str, float]:
@@ -59,9 +72,10 @@ def _telling_cases(cases: Sequence[GoldenCase]) -> list[GoldenCase]:
     return full + reduced[-1:]
 
 
-def _fastest(component: str, costs: Sequence[TargetCost]) -> str:
-    totals: dict[str, float] = {}
+def _fastest(component: str, costs: Sequence[TargetCost]) -> tuple[str, int]:
+    totals: dict[tuple[str, int], float] = {}
     for cost in costs:
         if cost.component == component:
-            totals[cost.target] = totals.get(cost.target, 0.0) + cost.p50_ms
-    return min(totals, key=lambda target: totals[target])
+            key = (cost.target, cost.threads)
+            totals[key] = totals.get(key, 0.0) + cost.p50_ms
+    return min(totals, key=lambda key: totals[key])

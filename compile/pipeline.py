@@ -118,16 +118,18 @@ def _measure(
         stand_in=device != here,
         threads=recipe.threads or usable_cores(),
         targets={part.component: targets[0] for part in work.adapted.parts},
+        component_threads={},
         ladder=Ladder(data.metric, ()),
     )
     with Bundle.open(path) as bundle:
         drift = compare(bundle, first, targets, progress)
         check(drift)
         chosen, costs = choose_targets(bundle, first, targets, progress)
-        session = Session(bundle, measured=replace(first, targets=chosen))
+        placed = replace(first, targets=chosen.targets, component_threads=chosen.threads)
+        session = Session(bundle, measured=placed)
         rungs = measure(session, settings_to_try(work.adapted.spec, _measured_at(work)), data, progress)
     ladder, trials = build_ladder(rungs, data.metric)
-    return replace(first, targets=chosen, ladder=ladder, trials=trials, drift=drift, target_costs=costs)
+    return replace(placed, ladder=ladder, trials=trials, drift=drift, target_costs=costs)
 
 
 def _measured_at(work: Work) -> dict[str, dict[str, list[dict[str, int]]]]:

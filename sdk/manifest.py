@@ -176,6 +176,7 @@ class TargetCost:
     component: str
     graph: str
     target: str
+    threads: int
     settings: dict[str, int]
     p50_ms: float
 
@@ -188,8 +189,9 @@ class Measured:
         device: name of a file in targets/devices/.
         machine: what the machine says of itself.
         stand_in: True when the machine is not the device.
-        threads: worker threads per engine.
+        threads: most worker threads an engine may use.
         targets: component -> the target it runs on.
+        component_threads: component -> worker threads; small parts are often faster on one.
         ladder: what the planner chooses from.
         trials: everything measured, admitted or not.
         drift: engines against the source model.
@@ -201,6 +203,7 @@ class Measured:
     stand_in: bool
     threads: int
     targets: dict[str, str]
+    component_threads: dict[str, int]
     ladder: Ladder
     trials: tuple[Trial, ...] = field(default=())
     drift: tuple[Drift, ...] = field(default=())

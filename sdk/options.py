@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
@@ -49,3 +50,10 @@ def budget_words(budget: Budget) -> str:
     if budget.min_quality is not None:
         words.append(f"quality at least {budget.min_quality:g}")
     return ", ".join(words) or "no limit"
+
+
+def see_current_folder() -> None:
+    """Let modules in the current folder be imported by name, as `python -m` does."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)

@@ -82,7 +82,7 @@ class Session:
         self.measured: Measured = measured
         self.budget = budget or self.manifest.budget or UNLIMITED
         self.bundle = bundle
-        self._options = OpenOptions(threads=threads or measured.threads)
+        self._threads = threads
         self._target = target
         self._preparer = Preparer(self.manifest.model, bundle)
         self._engines: dict[tuple[str, str], Engine] = {}
@@ -225,8 +225,12 @@ class Session:
                 raise UnknownNameError(f"target for component {component!r}", target, variants)
             variant = variants[target]
             model = restore(self.bundle.read(variant.member), variant.weights, self.bundle.read)
-            self._engines[component, name] = opener(target).open(model, self._options)
+            self._engines[component, name] = opener(target).open(model, self._open_options(component))
         return self._engines[component, name]
+
+    def _open_options(self, component: str) -> OpenOptions:
+        chosen = self.measured.component_threads.get(component, self.measured.threads)
+        return OpenOptions(threads=self._threads or chosen)
 
     def _reductions(self, running: frozenset[str], plan: Plan) -> tuple[Reduced, ...]:
         found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -13,6 +14,7 @@ from sanderling.bundle import Bundle
 from sanderling.codec import plain
 from sanderling.errors import MissingExtraError
 from sanderling.manifest import Measured, Trial
+from sanderling.options import see_current_folder
 from sanderling.progress import ProgressLine
 from sanderling.tables import figure, graphs_words, ladder_table, table
 from sanderling.verb import Outcome, Verb
@@ -91,13 +93,6 @@ def check_libraries() -> None:
             raise MissingExtraError(library, "compile", "compiling a model")
 
 
-def see_current_folder() -> None:
-    """Let modules in the current folder be imported, as `python -m` does."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-
-
 def _outcome(path: Path, notes: list[str]) -> Outcome:
     with Bundle.open(path) as bundle:
         measured, digest = bundle.measured(), bundle.digest
@@ -123,7 +118,7 @@ def _outcome(path: Path, notes: list[str]) -> Outcome:
         f"ladder, cheapest first; quality is {measured.ladder.metric}\n{ladder_table(measured.ladder)}",
         *_rejected_words(measured),
         "\n".join(f"  {note}" for note in notes),
-        f"next:\n  sanderling report {path} -o {path.with_suffix('.html')}\n{_run_words(path)}",
+        f"next:\n{_next_words(path)}",
     ]
     return Outcome(data, "\n\n".join(parts))
 
@@ -144,12 +139,13 @@ def _rejected_words(measured: Measured) -> list[str]:
     return ["left out of the ladder\n" + table(("graph", "settings", "the best of them"), rows)] if rows else []
 
 
-def _run_words(path: Path) -> str:
+def _next_words(path: Path) -> str:
     with Bundle.open(path) as bundle:
         inputs = bundle.manifest().model.inputs
     values = {"image": "photo.jpg", "text": '"a red car"', "array": "array.npy"}
     given = " ".join(f"--input {spec.name}={values[spec.kind]}" for spec in inputs)
-    return f"  sanderling run {path} {given}"
+    name, page = shlex.quote(str(path)), shlex.quote(str(path.with_suffix(".html")))
+    return f"  sanderling report {name} -o {page}\n  sanderling run {name} {given}"
 
 
 VERB = Verb(

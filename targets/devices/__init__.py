@@ -1,0 +1,1 @@
+"""Devices: named pieces of hardware. One file each, exporting `DEVICE`."""

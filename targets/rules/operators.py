@@ -18,12 +18,17 @@ def parse(graph: bytes) -> ModelProto:
 
     Raises:
         MissingExtraError: the onnx library is not installed.
+        UnsupportedError: the bytes are no ONNX model.
     """
     try:
         import onnx
+        from google.protobuf.message import DecodeError
     except ImportError as error:
         raise MissingExtraError("onnx", "compile", "reading a graph") from error
-    return onnx.load_from_string(graph)
+    try:
+        return onnx.load_from_string(graph)
+    except DecodeError as error:
+        raise UnsupportedError(f"these {len(graph)} bytes are no ONNX model: {error}") from error
 
 
 def nodes(body: GraphProto | FunctionProto) -> Iterator[NodeProto]:
