@@ -151,7 +151,7 @@ def _spec(model: DualEncoder) -> ModelSpec:
         components=(vision, text),
         levers=(Lever(LEVER, "tokens", minimum=1, maximum=tokens, default=tokens),),
         sites=tuple(sites),
-        outputs=("image_embeddings", "text_embeddings"),
+        outputs=("image_embeddings", "text_embeddings", REPORT),
     )
 
 

@@ -30,12 +30,12 @@ class Row:
     """What became of one target.
 
     Attributes:
-        target: file name in `targets/`.
+        name: file name in `targets/`.
         status: PASS when it opened and ran a graph here and the answer was right.
         reason: why not, and what to do about it; "" for PASS.
     """
 
-    target: str
+    name: str
     status: Literal["PASS", "FAIL"]
     reason: str
 

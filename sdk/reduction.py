@@ -54,6 +54,11 @@ class Reducer(Protocol):
         """The file name it is found by."""
         ...
 
+    @property
+    def merges(self) -> bool:
+        """Whether dropped tokens live on in others. If not, every size stays 1 and attention needs no correction."""
+        ...
+
     def __call__(self, arrays: Arrays, view: View, keep: int) -> Reduction:
         """Return which `keep` of the `view.n` tokens stay."""
         ...

@@ -64,7 +64,7 @@ class OnnxRuntime:
         return OnnxRuntimeEngine(session)
 
     def refusals(self, graph: bytes) -> tuple[Refusal, ...]:
-        """Return the operators that nobody defines; when there are none, what the engine says when it opens the graph."""
+        """Return the operators that nobody defines; if there are none, what the engine says on opening the graph."""
         return refusals_by_trial(graph, lambda model: self.open(model, OpenOptions(threads=1)), _DOMAINS)
 
     def lower(self, graph: bytes) -> bytes:

@@ -45,7 +45,7 @@ class Reference:
             raise UnsupportedError(f"reference cannot run this graph: {error}") from error
 
     def refusals(self, graph: bytes) -> tuple[Refusal, ...]:
-        """Return the operators that nobody defines; when there are none, what the evaluator says when it is made."""
+        """Return the operators that nobody defines; if there are none, what the evaluator says on opening the graph."""
         return refusals_by_trial(graph, lambda model: self.open(model, OpenOptions(threads=1)))
 
     def lower(self, graph: bytes) -> bytes:

@@ -130,7 +130,7 @@ class VisionEncoder(nn.Module):
         if not isinstance(layer, EncoderLayer):
             raise TypeError(f"layer {number} is {type(layer).__name__}, expected EncoderLayer")
         at = self.reduce_at
-        bias = size_bias(tokens.sizes) if at is not None and number > at.layer else None
+        bias = size_bias(tokens.sizes) if at is not None and at.reducer.merges and number > at.layer else None
         if at is None or keep is None or number != at.layer:
             return TokenSet(layer(tokens.rows, bias), tokens.sizes, tokens.kept)
         rows, trace = layer.traced(tokens.rows, bias)

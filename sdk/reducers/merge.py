@@ -21,6 +21,7 @@ class Merge:
     """
 
     name: str = "merge"
+    merges: bool = True
 
     def __call__(self, arrays: Arrays, view: View, keep: int) -> Reduction:
         """Return the kept places and, for every token, the place it is merged into."""

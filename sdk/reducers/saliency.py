@@ -18,6 +18,7 @@ class Saliency:
     """
 
     name: str = "saliency"
+    merges: bool = False
 
     def __call__(self, arrays: Arrays, view: View, keep: int) -> Reduction:
         """Return the `keep` most salient places."""

@@ -22,7 +22,7 @@ def parse(graph: bytes) -> ModelProto:
     """
     try:
         import onnx
-        from google.protobuf.message import DecodeError
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # comes with onnx
     except ImportError as error:
         raise MissingExtraError("onnx", "compile", "reading a graph") from error
     try:
