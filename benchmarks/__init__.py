@@ -1,0 +1,1 @@
+"""Timed checks, with the machine named; never assertions."""

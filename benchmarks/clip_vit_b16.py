@@ -14,14 +14,15 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import sanderling
 import torch
+from transformers import CLIPConfig, CLIPModel
+
+import sanderling
 from sanderling.compile.pipeline import compile_model
 from sanderling.compile.recipe import from_mapping
 from sanderling.machine import describe
 from sanderling.progress import ProgressLine
 from sanderling.tables import table
-from transformers import CLIPConfig, CLIPModel
 
 ROUNDS = 60
 TOKENS = 196
@@ -64,7 +65,9 @@ def half_to_full(session: sanderling.Session, graph: str) -> tuple[float, float]
 
 def main() -> None:
     """Compile, compare and time."""
-    recipe = from_mapping({"passes": [{"reduce": {"reducers": ["saliency", "merge"], "layers": [0, 3], "fractions": [0.5]}}]})
+    recipe = from_mapping(
+        {"passes": [{"reduce": {"reducers": ["saliency", "merge"], "layers": [0, 3], "fractions": [0.5]}}]}
+    )
     with tempfile.TemporaryDirectory() as folder:
         model = save_model(Path(folder) / "clip")
         path = compile_model(Path(folder) / "clip", Path(folder) / "clip.sand", recipe=recipe, progress=ProgressLine())

@@ -1,6 +1,6 @@
 """What the runtime itself costs: a session's call over the bare engine call, planning, importing, the wheel.
 
-    python -m benchmarks.runtime_overhead [BUNDLE]
+python -m benchmarks.runtime_overhead [BUNDLE]
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
+
 import sanderling
 from sanderling.calibration.compare import golden_sample
 from sanderling.engine import Engine, OpenOptions, opener
@@ -87,7 +88,18 @@ def import_ms() -> tuple[float, float]:
 def wheel_kb() -> float:
     """Return the size of the wheel in kB."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "wheel", ".", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            ".",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            folder,
+        ]
         subprocess.run(command, check=True, capture_output=True)
         return next(Path(folder).glob("*.whl")).stat().st_size / 1e3
 

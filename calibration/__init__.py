@@ -1,0 +1,1 @@
+"""Data, quality, profiling and the ladder. Needs no torch."""

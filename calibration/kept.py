@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling import lookup
-from sanderling.arrays import NumpyArrays
 from sanderling.calibration.dataset import Sample
 from sanderling.errors import MissingExtraError
 from sanderling.inputs import prepare_image
 from sanderling.ladder import Rung
 from sanderling.manifest import Manifest
-from sanderling.reduction import View
 from sanderling.session import Session
 from sanderling.spec import ImageInput
 
@@ -83,10 +81,9 @@ def draw_kept(session: Session, rung: Rung, sample: Sample, grid: Grid) -> Kept:
 
 
 def _merges(manifest: Manifest, rung: Rung) -> bool:
-    """Return whether a reducer of this rung merges tokens; asked of the reducer itself, on four tokens."""
+    """Return whether a reducer of this rung merges tokens."""
     names = {manifest.graph(component, name).reducer for component, name in rung.graphs.items()} - {""}
-    view = View(np.ones((1, 4, 1), np.float32), np.ones((1, 4), np.float32), np.asarray(2, np.float32), (2, 2))
-    return any(lookup.find("reducer", name)(NumpyArrays(), view, 2).target is not None for name in names)
+    return any(lookup.find("reducer", name).merges for name in names)
 
 
 def _picture(spec: ImageInput, given: Any) -> NDArray[np.float64]:

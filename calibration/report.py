@@ -25,7 +25,7 @@ from sanderling.ladder import Ladder, Rung
 from sanderling.manifest import Drift, Manifest, Measured, TargetCost, Trial
 from sanderling.selftest import golden_sample
 from sanderling.session import Session
-from sanderling.tables import figure, graphs_words, ladder_head, ladder_row, settings_words
+from sanderling.tables import engines_words, figure, graphs_words, ladder_head, ladder_row, settings_words
 
 MOST_SAMPLES = 3
 """Pictures of `--data` that are drawn."""
@@ -79,10 +79,9 @@ def _top(bundle: Bundle, manifest: Manifest, measured: Measured) -> list[str]:
             [
                 ("takes", ", ".join(f"{spec.name} ({spec.kind})" for spec in model.inputs)),
                 ("gives", ", ".join(model.outputs)),
-                ("components", ", ".join(f"{name} on {target}" for name, target in measured.targets.items())),
+                ("runs", engines_words(measured)),
                 ("levers", ", ".join(f"{v.name}, {v.minimum} to {v.maximum}" for v in model.levers) or "none"),
                 ("quality is", measured.ladder.metric),
-                ("threads", str(measured.threads)),
                 ("measured on", ", ".join(f"{name} {value}" for name, value in measured.machine.items())),
             ]
         ),
@@ -204,17 +203,19 @@ def _spaced(rungs: Sequence[Rung]) -> list[Rung]:
 def _engines_part(measured: Measured) -> list[str]:
     if not measured.target_costs:
         return []
-    rows = [_engine_row(cost, measured.targets) for cost in measured.target_costs]
-    head = ("component", "graph", "setting", "engine", "median ms", "")
+    rows = [_engine_row(cost, measured) for cost in measured.target_costs]
+    head = ("component", "graph", "setting", "engine", "threads", "median ms", "")
     return [
         heading("Why each component runs where it does"),
-        html_table(head, rows, "Engines took turns on the same input; the lower sum over a component's rows won."),
+        html_table(head, rows, "Engines took turns on the same input; the engine and number of threads with the lowest sum over a component's rows won."),
     ]
 
 
-def _engine_row(cost: TargetCost, targets: dict[str, str]) -> tuple[str, ...]:
-    chosen = "chosen" if targets.get(cost.component) == cost.target else ""
-    return cost.component, cost.graph, settings_words(cost.settings), cost.target, figure(cost.p50_ms), chosen
+def _engine_row(cost: TargetCost, measured: Measured) -> tuple[str, ...]:
+    threads = measured.component_threads.get(cost.component, measured.threads)
+    chosen = "chosen" if (measured.targets.get(cost.component), threads) == (cost.target, cost.threads) else ""
+    setting = settings_words(cost.settings)
+    return cost.component, cost.graph, setting, cost.target, str(cost.threads), figure(cost.p50_ms), chosen
 
 
 def _drift_part(drift: Sequence[Drift]) -> list[str]:

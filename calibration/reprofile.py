@@ -6,13 +6,15 @@ from dataclasses import replace
 
 from sanderling import machine
 from sanderling.bundle import Bundle
+from sanderling.calibration.choose import choose_targets
+from sanderling.calibration.compare import check, compare
 from sanderling.calibration.dataset import Data
 from sanderling.calibration.pareto import build_ladder
 from sanderling.calibration.profile import Progress, Setting, measure, remeasure
 from sanderling.engine import opener, usable_cores
 from sanderling.errors import UnsupportedError
-from sanderling.ladder import Ladder
-from sanderling.manifest import FULL, Manifest, Measured, Trial
+from sanderling.ladder import Ladder, Rung
+from sanderling.manifest import Manifest, Measured, Trial
 from sanderling.selftest import golden_sample
 from sanderling.session import Session
 
@@ -23,65 +25,88 @@ METRIC = "agreement with the full model on the self-test's input"
 def reprofile(bundle: Bundle, calls: int, everything: bool, threads: int | None, progress: Progress) -> Measured:
     """Return what a bundle costs on this machine; quality stays as it was measured.
 
-    Rungs that do not pay here leave the ladder; the full model always stays its last rung. A bundle without
-    measurements gets its first: every golden case, judged by agreement with the full model.
+    On another machine than before the engines are compared and chosen again first. Rungs that do not pay here leave the
+    ladder; the full model always stays its last rung.
 
     Args:
         bundle: what to measure.
         calls: of each setting.
         everything: measure every setting that was ever tried, so that one that pays only here can enter the ladder.
-        threads: worker threads per engine; as before when None.
+        threads: the most worker threads per engine; when given, the engines are chosen again.
         progress: told after every round.
+
+    Raises:
+        DriftError: an engine answers wrongly here.
+        UnsupportedError: none of the bundle's engines is installed here.
     """
     before = bundle.measured()
     if before is None or not before.ladder.rungs:
         return _first(bundle, calls, threads, progress)
-    before = replace(before, threads=threads or before.threads)
-    tried = [trial.rung for trial in before.trials] if everything else []
-    rungs = tried or list(reversed(before.ladder.rungs))  # the full model first, as `build_ladder` looks for it
-    found = remeasure(Session(bundle, measured=before), rungs, [golden_sample(bundle)], calls, progress)
+    moved = threads is not None or before.machine != machine.describe()
+    here = _placed(bundle, before, threads, progress) if moved else before
+    rungs = _measured_before(before, everything)
+    found = remeasure(Session(bundle, measured=here), rungs, [golden_sample(bundle)], calls, progress)
     ladder, trials = build_ladder(found, before.ladder.metric)
-    return _moved_here(replace(before, ladder=ladder, trials=trials), before)
+    again = {_key(rung) for rung in found}
+    # What was tried on another machine, or with other engines, says nothing about this one.
+    kept = () if moved else tuple(trial for trial in before.trials if _key(trial.rung) not in again)
+    return replace(here, ladder=ladder, trials=trials + kept)
 
 
-def _moved_here(now: Measured, before: Measured) -> Measured:
-    """Return the measurements with this machine's name on them, and without what another machine measured."""
+def usable_targets(manifest: Manifest) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the targets in a bundle that are installed here, and of the others why they are not."""
+    known = sorted({variant.target for graph in manifest.graphs for variant in graph.variants})
+    missing = {name: reason for name in known if (reason := opener(name).missing()) is not None}
+    return tuple(name for name in known if name not in missing), missing
+
+
+def _measured_before(before: Measured, everything: bool) -> list[Rung]:
+    """Return what to measure, the full model first, as `build_ladder` looks for it."""
+    tried: list[Trial] = list(before.trials) if everything else []
+    ladder = list(reversed(before.ladder.rungs))
+    known = {_key(rung) for rung in ladder}
+    return ladder + [trial.rung for trial in tried if _key(trial.rung) not in known]
+
+
+def _placed(bundle: Bundle, before: Measured | None, threads: int | None, progress: Progress) -> Measured:
+    """Return measurements with the engines compared and chosen here, and no ladder yet."""
+    targets, missing = usable_targets(bundle.manifest())
+    if not targets:
+        raise UnsupportedError(f"no engine of this bundle is installed: {'; '.join(missing.values())}")
+    device, stand_in = _device(before)
+    first = Measured(
+        device=device,
+        machine=machine.describe(),
+        stand_in=stand_in,
+        threads=threads or usable_cores(),
+        targets={component.name: targets[0] for component in bundle.manifest().model.components},
+        component_threads={},
+        ladder=Ladder(METRIC if before is None else before.ladder.metric, ()),
+    )
+    drift = compare(bundle, first, targets, progress)
+    check(drift)
+    chosen, costs = choose_targets(bundle, first, targets, progress)
+    return replace(
+        first, targets=chosen.targets, component_threads=chosen.threads, drift=drift, target_costs=costs
+    )
+
+
+def _device(before: Measured | None) -> tuple[str, bool]:
+    """Return the device's name and whether this machine only stands in for it."""
     here = machine.fitting_device()
     # A device that was named in spite of the machine stays named; the figures are a stand-in's, as they were.
-    device = before.device if before.stand_in else here
-    now = replace(now, device=device, stand_in=device != here, machine=machine.describe())
-    if now.machine != before.machine:
-        return replace(now, drift=(), target_costs=())
-    again = {_key(trial) for trial in now.trials}
-    return replace(now, trials=now.trials + tuple(trial for trial in before.trials if _key(trial) not in again))
-
-
-def _key(trial: Trial) -> str:
-    return repr((sorted(trial.rung.settings.items()), sorted(trial.rung.graphs.items())))
+    named = before.device if before is not None and before.stand_in else here
+    return named, named != here
 
 
 def _first(bundle: Bundle, calls: int, threads: int | None, progress: Progress) -> Measured:
-    manifest, here = bundle.manifest(), machine.fitting_device()
-    first = Measured(
-        device=here,
-        machine=machine.describe(),
-        stand_in=False,
-        threads=threads or usable_cores(),
-        targets={component.name: _usable_target(manifest, component.name) for component in manifest.model.components},
-        ladder=Ladder(METRIC, ()),
-    )
-    settings = [Setting(case.settings, case.graphs) for case in manifest.golden.cases]
+    """Return the first measurements of a bundle: every golden case, judged by agreement with the full model."""
+    here = _placed(bundle, None, threads, progress)
+    settings = [Setting(case.settings, case.graphs) for case in bundle.manifest().golden.cases]
     data = Data([golden_sample(bundle)] * calls, metric=METRIC)
-    ladder, trials = build_ladder(measure(Session(bundle, measured=first), settings, data, progress), METRIC)
-    return replace(first, ladder=ladder, trials=trials)
+    ladder, trials = build_ladder(measure(Session(bundle, measured=here), settings, data, progress), METRIC)
+    return replace(here, ladder=ladder, trials=trials)
 
 
-def _usable_target(manifest: Manifest, component: str) -> str:
-    """Return the first target in the bundle that is installed here."""
-    missing = []
-    for variant in manifest.graph(component, FULL).variants:
-        reason = opener(variant.target).missing()
-        if reason is None:
-            return variant.target
-        missing.append(reason)
-    raise UnsupportedError(f"no engine for component {component!r} is installed: {'; '.join(missing)}")
+def _key(rung: Rung) -> str:
+    return repr((sorted(rung.settings.items()), sorted(rung.graphs.items())))

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from sanderling.compile.blocks.reduce import ReduceAt
 from sanderling.spec import ModelSpec
-from torch import Tensor, nn
 
 Build = Callable[[ReduceAt | None], nn.Module]
 """Returns a part as a module in eval mode with its weights loaded, reducing its tokens at one site or not at all.

@@ -1,8 +1,8 @@
 """Sanderling runs multimodal transformers on a device inside a budget.
 
-    session = sanderling.load("model.sand")
-    answer = session.run({"image": frame, "text": "a red car"}, budget=sanderling.Budget(latency_ms=20))
-    answer.outputs["image_embeddings"], answer.receipt
+session = sanderling.load("model.sand")
+answer = session.run({"image": frame, "text": "a red car"}, budget=sanderling.Budget(latency_ms=20))
+answer.outputs["image_embeddings"], answer.receipt
 """
 
 from sanderling.budget import Budget, Plan

@@ -124,7 +124,9 @@ class Planner:
         cheapest = min(fits, key=lambda i: costs[i])
         predicted = costs[cheapest] * slowdown
         if budget.otherwise == "cheapest":
-            return self._answer(self._best_first[cheapest], predicted, f"cheapest rung; {budget.latency_ms:g} ms is too little")
+            return self._answer(
+                self._best_first[cheapest], predicted, f"cheapest rung; {budget.latency_ms:g} ms is too little"
+            )
         raise BudgetTooSmallError(
             f"budget {budget.latency_ms:g} ms at p{budget.percentile:g} is below the cheapest rung, predicted "
             f"{predicted:.3g} ms at slowdown {slowdown:.2f}; ask for at least that, "

@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import cast
 
+import sanderling
 from sanderling.errors import InternalError, SanderlingError
 from sanderling.verb import Verb
 
 VERB_PACKAGES = ("sanderling.verbs", "sanderling.calibration.verbs", "sanderling.compile.verbs")
 """Where verbs are looked for. Named, not imported: a device may carry the first one only."""
 
-DONE, CHECK_FAILED, YOURS, OURS, STOPPED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
+YOURS, OURS, STOPPED, PIPE_CLOSED = 2, 3, 130, 141
+"""Exit codes besides 0 and those that errors carry themselves; the last two are the shell's own for the signals."""
 
 _DESCRIPTION = """Compile multimodal transformers for edge devices and run them inside a budget.
 
@@ -97,7 +99,7 @@ def _parser(verbs: dict[str, Verb]) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
+    parser.add_argument("--version", action="version", version=f"sanderling {sanderling.__version__}")
     choices = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB")
     for name, verb in verbs.items():
         sub = choices.add_parser(
@@ -110,16 +112,6 @@ def _parser(verbs: dict[str, Verb]) -> argparse.ArgumentParser:
         verb.configure(sub)
         sub.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
-
-
-class _Version(argparse.Action):
-    """Prints the installed version; looked up only when asked for, because the look-up reads the disk."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
-
-        print(f"sanderling {version('sanderling')}")
-        raise SystemExit(DONE)
 
 
 class _ExitCodes:

@@ -1,24 +1,24 @@
 """Every error Sanderling raises on purpose.
 
-    SanderlingError
-    ├── UserError                 something given to us has to change        (exit code 2)
-    │   ├── InputError            an input of a call: name, shape, dtype, content
-    │   ├── BudgetError           a budget that makes no sense
-    │   │   └── BudgetTooSmallError   a budget no rung of the ladder can meet
-    │   ├── BundleError           a bundle that is damaged, unsafe or too new
-    │   ├── CheckpointError       weights or configuration that cannot be read or disagree
-    │   ├── RecipeError           a recipe, goal or option that cannot be followed
-    │   ├── UnknownNameError      a name that nothing here answers to
-    │   ├── UnsupportedError      a graph that a target cannot run
-    │   └── MissingExtraError     a library that is not installed
-    ├── CheckFailedError          a check ran and its answer is no           (exit code 1)
-    │   └── DriftError            outputs moved further than their bound
-    └── InternalError             our own mistake; please report it          (exit code 3)
+SanderlingError
+├── UserError                 something given to us has to change        (exit code 2)
+│   ├── InputError            an input of a call: name, shape, dtype, content
+│   ├── BudgetError           a budget that makes no sense
+│   │   └── BudgetTooSmallError   a budget no rung of the ladder can meet
+│   ├── BundleError           a bundle that is damaged, unsafe or too new
+│   ├── CheckpointError       weights or configuration that cannot be read or disagree
+│   ├── RecipeError           a recipe, goal or option that cannot be followed
+│   ├── UnknownNameError      a name that nothing here answers to
+│   ├── UnsupportedError      a graph that a target cannot run
+│   └── MissingExtraError     a library that is not installed
+├── CheckFailedError          a check ran and its answer is no           (exit code 1)
+│   └── DriftError            outputs moved further than their bound
+└── InternalError             our own mistake; please report it          (exit code 3)
 
-    try:
-        answer = session.run({"image": frame}, budget=Budget(latency_ms=20))
-    except sanderling.BudgetTooSmallError as error:
-        slow_down(error.cheapest_ms)
+try:
+    answer = session.run({"image": frame}, budget=Budget(latency_ms=20))
+except sanderling.BudgetTooSmallError as error:
+    slow_down(error.cheapest_ms)
 """
 
 from __future__ import annotations

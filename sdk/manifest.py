@@ -1,4 +1,7 @@
-"""What a bundle says about itself: `manifest.json`, the same for the same input, and `measured.json`, this machine's figures."""
+"""What a bundle says about itself.
+
+`manifest.json` is the same for the same input; `measured.json` has the figures of one machine.
+"""
 
 from __future__ import annotations
 

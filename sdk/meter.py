@@ -19,7 +19,7 @@ def reset_peak_memory() -> bool:
 
 
 def peak_memory_mb() -> float | None:
-    """Return the peak resident memory of this process since the last reset in MB, or None where the system is silent."""
+    """Return this process's peak resident memory since the last reset in MB; None where the system is silent."""
     try:
         found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
     except OSError:

@@ -164,12 +164,16 @@ class Session:
                 raise UnknownNameError("lever", name, levers)
             if not levers[name].minimum <= settings[name] <= levers[name].maximum:
                 lever = levers[name]
-                raise BudgetError(f"{name} is {settings[name]}, expected {lever.minimum} to {lever.maximum} {lever.unit}")
+                raise BudgetError(
+                    f"{name} is {settings[name]}, expected {lever.minimum} to {lever.maximum} {lever.unit}"
+                )
         used = {lever for c, g in chosen.items() for lever in self._graph(c, g).levers}
         used |= {c.loop.lever for c in model.components if c.loop is not None}
         for name, setting in settings.items():
             if name not in used and setting != levers[name].maximum:
-                raise BudgetError(f"{name}={setting} would change nothing: no chosen graph has that lever; name one in `graphs`")
+                raise BudgetError(
+                    f"{name}={setting} would change nothing: no chosen graph has that lever; name one in `graphs`"
+                )
         full = {name: levers[name].default for name in levers} | dict(settings)
         return Plan(full, chosen, None, None, "asked for by the caller")
 

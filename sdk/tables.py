@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from sanderling.ladder import Ladder, Quality, Rung
-from sanderling.manifest import FULL
+from sanderling.manifest import FULL, Measured
 
 _NUMBER = re.compile(r"[-+]?(\d[\d,]*)(\.\d+)?(e[-+]?\d+)?|inf|nan|-|")
 
@@ -50,6 +50,15 @@ def graphs_words(graphs: dict[str, str]) -> str:
 def quality_words(quality: Quality) -> str:
     """Return a score with its interval, such as "0.971 (0.945 to 0.985)"."""
     return f"{quality.score:.3f} ({quality.low:.3f} to {quality.high:.3f})"
+
+
+def engines_words(measured: Measured) -> str:
+    """Return where each component runs, such as "vision on openvino, 2 threads"."""
+    words = []
+    for component, target in measured.targets.items():
+        threads = measured.component_threads.get(component, measured.threads)
+        words.append(f"{component} on {target}, {threads} thread{'s' if threads != 1 else ''}")
+    return "; ".join(words)
 
 
 def ladder_head(ladder: Ladder) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from sanderling.bundle import Bundle
-from sanderling.engine import opener, usable_cores
+from sanderling.engine import usable_cores
 from sanderling.errors import UnknownNameError, UnsupportedError
 from sanderling.ladder import Ladder
 from sanderling.manifest import Drift, Manifest, Measured
@@ -31,12 +31,13 @@ def _configure(parser: ArgumentParser) -> None:
 
 def _run(arguments: Namespace) -> Outcome:
     from sanderling.calibration.compare import compare
+    from sanderling.calibration.reprofile import usable_targets
     from sanderling.progress import ProgressLine
     from sanderling.selftest import drift_data, drift_words, is_inside
 
     with Bundle.open(arguments.bundle) as bundle:
         manifest = bundle.manifest()
-        targets, left_out = _targets(manifest, arguments.targets)
+        targets, left_out = _targets(arguments.targets, *usable_targets(manifest))
         measured = bundle.measured() or _unmeasured(manifest, targets[0])
         rows = compare(bundle, measured, targets, ProgressLine())
     outside = [row for row in rows if not is_inside(row)]
@@ -49,23 +50,24 @@ def _run(arguments: Namespace) -> Outcome:
     )
 
 
-def _targets(manifest: Manifest, asked: str | None) -> tuple[list[str], dict[str, str]]:
-    """Return the targets to compare, and those in the bundle that are not installed with the reason."""
-    known = sorted({variant.target for graph in manifest.graphs for variant in graph.variants})
-    wanted = known if asked is None else [name.strip() for name in asked.split(",")]
+def _targets(
+    asked: str | None, usable: tuple[str, ...], missing: dict[str, str]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the targets to compare, and those left out because they are not installed, with the reason."""
+    wanted = (*usable, *missing) if asked is None else tuple(name.strip() for name in asked.split(","))
     for name in wanted:
-        if name not in known:
-            raise UnknownNameError("target of this bundle", name, known)
-    missing = {name: reason for name in wanted if (reason := opener(name).missing()) is not None}
-    if missing and (asked is not None or len(missing) == len(wanted)):
-        raise UnsupportedError("; ".join(missing.values()))
-    return [name for name in wanted if name not in missing], missing
+        if name not in usable and name not in missing:
+            raise UnknownNameError("target of this bundle", name, (*usable, *missing))
+    lacking = [reason for name, reason in missing.items() if name in wanted]
+    if not usable or (asked is not None and lacking):
+        raise UnsupportedError("; ".join(lacking))
+    return tuple(name for name in wanted if name in usable), {} if asked is not None else missing
 
 
 def _unmeasured(manifest: Manifest, target: str) -> Measured:
     """Return the least a session needs to open a bundle that nobody measured."""
     components = {component.name: target for component in manifest.model.components}
-    return Measured("", {}, True, usable_cores(), components, Ladder("", ()))
+    return Measured("", {}, True, usable_cores(), components, {}, Ladder("", ()))
 
 
 def _table(rows: tuple[Drift, ...]) -> str:

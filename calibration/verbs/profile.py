@@ -10,14 +10,15 @@ from sanderling.codec import plain, to_json
 from sanderling.ladder import Rung
 from sanderling.manifest import Measured
 from sanderling.options import add_bundle
-from sanderling.tables import figure, graphs_words, settings_words, table
+from sanderling.tables import engines_words, figure, graphs_words, settings_words, table
 from sanderling.verb import Outcome, Verb
 
 _DESCRIPTION = """
 Measure the ladder's rungs again on this machine, with the input of the bundle's self-test, and write latency, memory
-and machine into the bundle. Run it once on the device: until then its figures are the compiling machine's. Quality
-stays as it was measured. Rungs that do not pay here leave the ladder; --all measures every setting that was tried at
-compile time, so that one that pays only here can enter.
+and machine into the bundle. Run it once on the device: until then its figures are the compiling machine's. On another
+machine than before, the engines are compared and chosen again first. Quality stays as it was measured. Rungs that do
+not pay here leave the ladder; --all measures every setting that was tried at compile time, so that one that pays only
+here can enter.
 
 Example:
 
@@ -38,7 +39,7 @@ def _configure(parser: ArgumentParser) -> None:
     add_bundle(parser)
     parser.add_argument("--calls", type=whole_from_one, default=60, metavar="N", help="calls of each rung; 60 by default")
     parser.add_argument("--all", action="store_true", dest="everything", help="every setting that was ever tried")
-    parser.add_argument("--threads", type=whole_from_one, metavar="N", help="worker threads per engine; as before when left out")
+    parser.add_argument("--threads", type=whole_from_one, metavar="N", help="the most worker threads; chooses engines again")
     parser.add_argument("--dry-run", action="store_true", help="measure, and leave the bundle as it is")
 
 
@@ -57,7 +58,8 @@ def _run(arguments: Namespace) -> Outcome:
             "device": after.device,
             "stand_in": after.stand_in,
             "machine": after.machine,
-            "threads": after.threads,
+            "targets": after.targets,
+            "threads": after.component_threads,
             "before": [] if before is None else [plain(rung) for rung in before.ladder.rungs],
             "after": [plain(rung) for rung in after.ladder.rungs],
             "written": not arguments.dry_run,
@@ -68,9 +70,9 @@ def _run(arguments: Namespace) -> Outcome:
 
 def _words(path: Path, before: Measured | None, after: Measured, dry_run: bool) -> str:
     stand_in = ", on a stand-in: this machine is another" if after.stand_in else ""
-    lines = [f"device {after.device}{stand_in}, {after.threads} threads", "", _comparison(before, after), ""]
+    lines = [f"device {after.device}{stand_in}; {engines_words(after)}", "", _comparison(before, after), ""]
     if before is not None and before.machine != after.machine:
-        lines.append("This is another machine than before, so its engine and drift tables went; `sanderling compare` checks here.")
+        lines.append("This is another machine than before: engines were compared and chosen again, older trials went.")
     lines.append(f"{path} left as it is" if dry_run else f"written to {path}")
     return "\n".join(lines)
 

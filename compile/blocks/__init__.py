@@ -1,0 +1,1 @@
+"""Building blocks that every architecture shares: attention, layers, encoders, token reduction."""

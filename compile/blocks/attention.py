@@ -78,11 +78,11 @@ class Attention(nn.Module):
         return torch.softmax(logits if bias is None else logits + bias, dim=-1)
 
     def _split(self, x: Tensor) -> Tensor:
-        """[batch, n, width] -> [batch, heads, n, head_width]"""
+        """[batch, n, width] -> [batch, heads, n, head_width]."""
         return x.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
 
     def _join(self, x: Tensor) -> Tensor:
-        """[batch, heads, n, head_width] -> [batch, n, width], projected"""
+        """[batch, heads, n, head_width] -> [batch, n, width], projected."""
         return self.out_proj(x.transpose(1, 2).flatten(2))
 
 

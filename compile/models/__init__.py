@@ -1,0 +1,1 @@
+"""Architectures, one file each, named after the `model_type` they serve."""

@@ -16,7 +16,7 @@ from sanderling.errors import MissingExtraError
 from sanderling.manifest import Measured, Trial
 from sanderling.options import see_current_folder
 from sanderling.progress import ProgressLine
-from sanderling.tables import figure, graphs_words, ladder_table, table
+from sanderling.tables import engines_words, figure, graphs_words, ladder_table, table
 from sanderling.verb import Outcome, Verb
 
 _DESCRIPTION = """
@@ -105,6 +105,7 @@ def _outcome(path: Path, notes: list[str]) -> Outcome:
         "device": measured.device,
         "stand_in": measured.stand_in,
         "targets": measured.targets,
+        "threads": measured.component_threads,
         "ladder": plain(measured.ladder),
         "rejected": [
             {**plain(trial.rung), "reason": trial.verdict} for trial in measured.trials if trial.verdict != "rung"
@@ -114,7 +115,7 @@ def _outcome(path: Path, notes: list[str]) -> Outcome:
     parts = [
         f"{path}  {megabytes:.2f} MB, for device {measured.device}"
         + (" (STAND-IN: measured on another machine)" if measured.stand_in else ""),
-        table(("component", "runs on"), list(measured.targets.items())),
+        f"  {engines_words(measured)}",
         f"ladder, cheapest first; quality is {measured.ladder.metric}\n{ladder_table(measured.ladder)}",
         *_rejected_words(measured),
         "\n".join(f"  {note}" for note in notes),

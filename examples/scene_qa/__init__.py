@@ -1,0 +1,1 @@
+"""A trained model that answers questions about drawn scenes."""

@@ -1,6 +1,6 @@
 """The one small file that brings this model into Sanderling: its parts, how they connect, and where tokens can go.
 
-    sanderling compile examples/scene_qa/architecture.py -o scene_qa.sand --data examples.scene_qa.data:evaluation
+sanderling compile examples/scene_qa/architecture.py -o scene_qa.sand --data examples.scene_qa.data:evaluation
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from sanderling.compile.architecture import Adapted, Part
-from sanderling.compile.blocks.reduce import ReduceAt
-from sanderling.spec import Component, ImageInput, Lever, ModelSpec, Site, TensorSpec, TextInput
 from torch import nn
 
 from examples.scene_qa.model import HEADS, MEAN, PAD_ID, STD, VISION, WIDTH, SceneModel
 from examples.scene_qa.questions import ANSWERS, MAX_WORDS, WORDS
 from examples.scene_qa.scenes import IMAGE_SIZE
+from sanderling.compile.architecture import Adapted, Part
+from sanderling.compile.blocks.reduce import ReduceAt
+from sanderling.spec import Component, ImageInput, Lever, ModelSpec, Site, TensorSpec, TextInput
 
 WEIGHTS = Path(__file__).parent / "weights" / "weights.safetensors"
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sanderling.calibration.dataset import Data
 
 from examples.scene_qa.questions import ANSWERS, Question, ask_many
 from examples.scene_qa.scenes import draw_scene
+from sanderling.calibration.dataset import Data
 
 EVALUATION_SEED = 2_000_003
 """Training draws from (7, step); nothing else uses this one."""

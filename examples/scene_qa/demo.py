@@ -1,6 +1,6 @@
 """Compiles the trained model for this machine and lets it answer fresh questions inside three deadlines.
 
-    make demo
+make demo
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pathlib import Path
 from statistics import mean
 
 import numpy as np
+
 import sanderling
+from examples.scene_qa.data import draw_pair, is_right
 from sanderling.budget import Plan
 from sanderling.calibration.pareto import name as rung_name
 from sanderling.cli import main as command
 from sanderling.progress import ProgressLine
 from sanderling.tables import table
-
-from examples.scene_qa.data import draw_pair, is_right
 
 FRESH_SEED = 3_000_017
 """Neither training nor the compile's evaluation draws from this seed."""
@@ -47,7 +47,15 @@ class Row:
         met = "-" if self.deadline_ms is None else f"{mean(ms <= self.deadline_ms for ms in self.spent_ms):.1%}"
         p50, p99 = np.percentile(self.spent_ms, (50, 99))
         asked = "-" if self.deadline_ms is None else f"{self.deadline_ms:.2f}"
-        return [self.label, asked, f"{mean(self.tokens):.0f}", f"{p50:.2f}", f"{p99:.2f}", met, f"{mean(self.right):.1%}"]
+        return [
+            self.label,
+            asked,
+            f"{mean(self.tokens):.0f}",
+            f"{p50:.2f}",
+            f"{p99:.2f}",
+            met,
+            f"{mean(self.right):.1%}",
+        ]
 
 
 def answer_all(session: sanderling.Session, rows: Sequence[Row], questions: int) -> None:

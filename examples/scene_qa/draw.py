@@ -1,6 +1,6 @@
 """Draws a scene into a picture file and prints what is in it.
 
-    python -m examples.scene_qa.draw scene.png --seed 5
+python -m examples.scene_qa.draw scene.png --seed 5
 """
 
 from __future__ import annotations

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import torch
-from sanderling.compile.blocks.attention import size_bias
-from sanderling.compile.blocks.reduce import ReduceAt, TokenSet
-from sanderling.compile.blocks.transformer import CrossLayer, EncoderLayer
-from sanderling.compile.blocks.vision import VisionConfig, VisionEncoder
 from torch import Tensor, nn
 
 from examples.scene_qa.questions import ANSWERS, MAX_WORDS, WORDS
 from examples.scene_qa.scenes import IMAGE_SIZE
+from sanderling.compile.blocks.attention import size_bias
+from sanderling.compile.blocks.reduce import ReduceAt, TokenSet
+from sanderling.compile.blocks.transformer import CrossLayer, EncoderLayer
+from sanderling.compile.blocks.vision import VisionConfig, VisionEncoder
 
 WIDTH = 128
 HEADS = 4

@@ -142,10 +142,16 @@ _ASKERS: dict[str, Callable[[Scene, np.random.Generator], Question | None]] = {
     "exists": _ask_exists,
 }
 
+_ASKING = "what shape is the which colour how many are there where seen from a thing things"
+
 WORDS: tuple[str, ...] = (
-    "[PAD]", "[UNK]", "[CLS]", *"what shape is the which colour how many are there where seen from a thing things".split(),
-    *SHAPES, *(f"{s}es" if s == "cross" else f"{s}s" for s in SHAPES), *COLOUR_NAMES, *SIZES,
-)  # fmt: skip
+    *("[PAD]", "[UNK]", "[CLS]"),
+    *_ASKING.split(),
+    *SHAPES,
+    *(f"{s}es" if s == "cross" else f"{s}s" for s in SHAPES),
+    *COLOUR_NAMES,
+    *SIZES,
+)
 """The vocabulary; a word's place is its token id."""
 
 MAX_WORDS = 16

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import platform
 import time
 from dataclasses import asdict, dataclass
@@ -24,14 +23,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from sanderling.compile.blocks.reduce import ReduceAt
-from sanderling.reducers.saliency import REDUCER as SALIENCY
 from torch import Tensor, nn
 from torch.nn import functional
 
 from examples.scene_qa.model import MEAN, STD, WIDTH, SceneModel
 from examples.scene_qa.questions import ANSWERS, KINDS, MAX_WORDS, WORDS, Question, ask_many
 from examples.scene_qa.scenes import COLOUR_NAMES, SHAPES, draw_scene
+from sanderling.compile.blocks.reduce import ReduceAt
+from sanderling.reducers.saliency import REDUCER as SALIENCY
 
 _WORD_IDS = {word: index for index, word in enumerate(WORDS)}
 
@@ -181,7 +180,7 @@ def _save(
     temporary = path.with_suffix(".tmp")
     state = {"trainee": trainee.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
     torch.save({**state, "step": step, "seconds": seconds}, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def evaluate(model: SceneModel, seed: int, pictures: int = 250, questions: int = 8) -> dict[str, float]:

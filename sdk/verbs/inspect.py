@@ -10,7 +10,7 @@ from sanderling.codec import plain
 from sanderling.manifest import Graph, Manifest, Measured, Provenance
 from sanderling.options import add_bundle, budget_words
 from sanderling.spec import ImageInput, InputSpec, ModelSpec, TensorSpec, TextInput
-from sanderling.tables import ladder_table, table
+from sanderling.tables import engines_words, ladder_table, table
 from sanderling.verb import Outcome, Verb
 
 _DESCRIPTION = """
@@ -93,7 +93,7 @@ def _lever_table(model: ModelSpec) -> str:
 def _measured_words(measured: Measured | None) -> str:
     if measured is None:
         return "measured: nothing yet; `sanderling profile` does it"
-    where = f"measured for device {measured.device}, {measured.threads} threads"
+    where = f"measured for device {measured.device}; {engines_words(measured)}"
     if measured.stand_in:
         where += "\n  STAND-IN: measured on another machine than the device; run `sanderling profile` there"
     machine = table(("machine", ""), list(measured.machine.items()))

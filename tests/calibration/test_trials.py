@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from sanderling.calibration.trials import settings_to_try
 from sanderling.errors import RecipeError
 from sanderling.spec import ArrayInput, Component, Lever, Loop, ModelSpec, TensorSpec
@@ -38,6 +39,9 @@ def test_loops_are_tried_at_fewer_calls() -> None:
 
 
 def test_too_many_combinations_are_refused_with_the_number() -> None:
-    graphs = {"a": {f"r@{i}": [{"tokens": n} for n in range(1, 11)] for i in range(5)}, "b": {"s@0": [{"tokens": n} for n in range(1, 11)]}}
+    graphs = {
+        "a": {f"r@{i}": [{"tokens": n} for n in range(1, 11)] for i in range(5)},
+        "b": {"s@0": [{"tokens": n} for n in range(1, 11)]},
+    }
     with pytest.raises(RecipeError, match="561 combinations, at most 400"):
         settings_to_try(model(), graphs)

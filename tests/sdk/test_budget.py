@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from sanderling.budget import Budget, Planner
 from sanderling.errors import BudgetError, BudgetTooSmallError
 from sanderling.ladder import Cost, Ladder, Quality, Rung, front
@@ -25,7 +26,8 @@ def test_takes_the_best_rung_inside_the_budget() -> None:
     for budget_ms, tokens in [(2.3, 2), (4.3, 2), (4.5, 4), (8.7, 4), (8.9, 8), (100, 8)]:
         plan = planner.plan(Budget(latency_ms=budget_ms))
         assert plan.settings == {"tokens.image": tokens}
-        assert plan.predicted_ms is not None and plan.predicted_ms <= budget_ms
+        assert plan.predicted_ms is not None
+        assert plan.predicted_ms <= budget_ms
 
 
 def test_percentile_moves_the_choice() -> None:
@@ -53,7 +55,9 @@ def test_fewer_components_cost_less() -> None:
 
 
 def test_refuses_a_budget_below_the_cheapest_rung() -> None:
-    with pytest.raises(BudgetTooSmallError, match=r"budget 1 ms at p90.*predicted 2\.2 ms.*otherwise='cheapest'") as caught:
+    with pytest.raises(
+        BudgetTooSmallError, match=r"budget 1 ms at p90.*predicted 2\.2 ms.*otherwise='cheapest'"
+    ) as caught:
         Planner(LADDER).plan(Budget(latency_ms=1))
     assert caught.value.cheapest_ms == pytest.approx(2.2)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sanderling import lookup
 from sanderling.arrays import NumpyArrays
 from sanderling.reducers.random import Random
@@ -38,7 +39,8 @@ def test_keeps_exactly_the_number_asked_for_in_order(name: str, grid: tuple[int,
         kept = reduce(name, make_view(grid, keep), keep).kept
         assert kept.shape == (3, keep)
         assert (np.diff(kept, axis=1) > 0).all(), f"{name} repeats or reorders places at keep={keep} on {grid}"
-        assert kept.min() >= 0 and kept.max() < n
+        assert kept.min() >= 0
+        assert kept.max() < n
 
 
 @pytest.mark.parametrize("name", REDUCERS)

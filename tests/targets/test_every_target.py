@@ -15,7 +15,7 @@ from sanderling.errors import MissingExtraError, UnsupportedError
 from sanderling.targets import Target
 
 NAMES = lookup.names("target")
-LIBRARY = {"reference": "onnx"}
+LIBRARY = {"reference": "onnx.reference"}
 """What a target imports, where that is not its own name."""
 
 WEIGHT = np.random.default_rng(0).standard_normal((3, 2)).astype(np.float32)

@@ -50,12 +50,14 @@ def test_it_uses_no_processor_time_between_calls() -> None:
 
 
 def test_an_operator_it_knows_and_cannot_run_is_named_with_its_node() -> None:
-    strange = graph(
-        helper.make_node("ImageDecoder", ["bytes"], ["picture"], name="decode"),
-        helper.make_node("Identity", ["x"], ["y"], name="fine"),
-    )
-    with_input = strange.replace(b"bytes", b"bytes")  # the graph lacks the input, so the loader speaks first
-    assert TARGET.refusals(with_input)
+    decode = helper.make_node("ImageDecoder", ["file"], ["picture"], name="decode")
+    file = helper.make_tensor_value_info("file", TensorProto.UINT8, ["size"])
+    picture = helper.make_tensor_value_info("picture", TensorProto.UINT8, ["height", "width", 3])
+    made = helper.make_graph([decode], "graph", [file], [picture])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    (refusal,) = TARGET.refusals(model.SerializeToString())
+    assert (refusal.operator, refusal.node) == ("ImageDecoder", "decode")
+    assert "Could not find an implementation for ImageDecoder" in refusal.reason
 
 
 def test_its_own_operators_are_known_by_name() -> None:

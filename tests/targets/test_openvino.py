@@ -38,8 +38,8 @@ def test_it_takes_the_threads_it_is_given(threads: int) -> None:
 
 
 def test_operators_it_cannot_read_are_all_named() -> None:
-    nodes = [helper.make_node("Det", ["x"], ["a"], name="first"), helper.make_node("Det", ["x"], ["b"], name="second")]
-    refusals = TARGET.refusals(graph(*nodes, helper.make_node("Identity", ["x"], ["y"], name="fine")))
+    nodes = [helper.make_node("Det", ["x"], ["a"], name="first"), helper.make_node("Det", ["a"], ["b"], name="second")]
+    refusals = TARGET.refusals(graph(*nodes, helper.make_node("Add", ["x", "b"], ["y"], name="fine")))
     assert [(refusal.operator, refusal.node) for refusal in refusals] == [("Det", "first"), ("Det", "second")]
     assert "No conversion rule found for operations: Det-20" in refusals[0].reason
 
