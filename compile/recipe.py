@@ -112,7 +112,7 @@ def _checked(kind: type, given: Mapping[str, Any], where: str) -> dict[str, Any]
     for name, value in given.items():
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise RecipeError(f"{where} has no option {name!r}{hint} Known: {', '.join(known)}.")
         checked[name] = _convert(value, hints[name], f"{where}: {name}")
     return checked

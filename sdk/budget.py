@@ -130,7 +130,7 @@ class Planner:
         raise BudgetTooSmallError(
             f"budget {budget.latency_ms:g} ms at p{budget.percentile:g} is below the cheapest rung, predicted "
             f"{predicted:.3g} ms at slowdown {slowdown:.2f}; ask for at least that, "
-            "or pass otherwise='cheapest' to take that rung and miss",
+            "or pass otherwise='cheapest' (--cheapest on the command line) to take that rung and miss",
             cheapest_ms=predicted,
         )
 

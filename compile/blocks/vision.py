@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sanderling.compile.blocks.attention import AttentionTrace, size_bias
 from sanderling.compile.blocks.reduce import ReduceAt, TokenSet, all_tokens, choose, reduce_tokens
@@ -14,7 +15,11 @@ from sanderling.compile.blocks.transformer import EncoderLayer
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """Sizes of a vision transformer; widths in channels, `image_size` and `patch_size` in pixels."""
+    """Sizes of a vision transformer; widths in channels, `image_size`, `patch_size` and `overlap` in pixels.
+
+    With an overlap a patch also sees that many pixels of its neighbours on every side (as the soft split of T2T-ViT, Yuan
+    et al. 2021, section 3.1, does), so small shapes that straddle patches are easier to recognise.
+    """
 
     image_size: int
     patch_size: int
@@ -28,6 +33,7 @@ class VisionConfig:
     class_token: bool = False
     pre_norm: bool = False
     patch_bias: bool = True
+    overlap: int = 0
 
     @property
     def side(self) -> int:
@@ -38,6 +44,12 @@ class VisionConfig:
     def tokens(self) -> int:
         """Image tokens of a whole picture, without the class token."""
         return self.side * self.side
+
+    @property
+    def patch_values(self) -> int:
+        """Numbers that one patch is made of."""
+        window: int = self.channels * (self.patch_size + 2 * self.overlap) ** 2
+        return window
 
 
 def patchify(pixels: Tensor, patch: int) -> Tensor:
@@ -61,6 +73,27 @@ def patchify(pixels: Tensor, patch: int) -> Tensor:
     return split.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, -1)
 
 
+def overlapping_patches(pixels: Tensor, patch: int, overlap: int) -> Tensor:
+    """Return patches with a margin of their neighbours' pixels as rows, channels first; zeros beyond the edges.
+
+    A linear layer on these rows equals a convolution with stride `patch`, kernel `patch + 2 * overlap` and padding `overlap`.
+
+    Args:
+        pixels: [batch, channels, height, width], height and width multiples of `patch`.
+        patch: distance between patches in pixels.
+        overlap: margin on every side in pixels.
+
+    Returns:
+        [batch, height / patch * width / patch, channels * (patch + 2 * overlap)²]
+    """
+    padded = functional.pad(pixels, (overlap,) * 4)
+    window = torch.arange(patch + 2 * overlap)
+    rows = torch.arange(0, pixels.shape[2], patch)[:, None] + window  # [rows, window]
+    columns = torch.arange(0, pixels.shape[3], patch)[:, None] + window
+    windows = padded[:, :, rows][:, :, :, :, columns]  # [batch, channels, rows, window, columns, window]
+    return windows.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
 def contrast(patches: Tensor) -> Tensor:
     """Return the standard deviation of each patch's pixels, [batch, n, pixels] -> [batch, n]."""
     centred = patches - patches.mean(-1, keepdim=True)
@@ -78,7 +111,7 @@ class VisionEncoder(nn.Module):
         self.config = config
         self.reduce_at = reduce_at
         width = config.width
-        self.patch_embedding = nn.Linear(config.channels * config.patch_size**2, width, bias=config.patch_bias)
+        self.patch_embedding = nn.Linear(config.patch_values, width, bias=config.patch_bias)
         self.prefix = 1 if config.class_token else 0
         self.position_embedding = nn.Parameter(torch.randn(self.prefix + config.tokens, width) * 0.02)
         self.class_embedding = nn.Parameter(torch.randn(width) * 0.02) if config.class_token else None
@@ -100,11 +133,16 @@ class VisionEncoder(nn.Module):
             Rows [batch, prefix + keep, width]; sizes and original places of the same length, where the
             class token has size 1 and place -1.
         """
-        patches = patchify(pixels, self.config.patch_size)
+        patches = self._patches(pixels)
         tokens = self._with_prefix(self._embed(patches, keep))
         for number, layer in enumerate(self.layers, start=1):
             tokens = self._layer(number, layer, tokens, keep)
         return TokenSet(self.post_layernorm(tokens.rows), tokens.sizes, tokens.kept)
+
+    def _patches(self, pixels: Tensor) -> Tensor:
+        if self.config.overlap:
+            return overlapping_patches(pixels, self.config.patch_size, self.config.overlap)
+        return patchify(pixels, self.config.patch_size)
 
     def _embed(self, patches: Tensor, keep: Tensor | None) -> TokenSet:
         positions = self.position_embedding[self.prefix :].expand(patches.shape[0], -1, -1)

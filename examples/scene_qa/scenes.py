@@ -19,7 +19,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (150, 60, 190),
     "orange": (240, 135, 35),
 }
-SIZES = {"small": 6.5, "large": 11.0}
+SIZES = {"small": 7.5, "large": 12.0}
 """Half the extent of a shape, in pixels."""
 
 COLOUR_NAMES = tuple(COLOURS)
@@ -61,7 +61,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     canvas = _background(rng)
     cover = np.zeros((MAX_OBJECTS, 12, 12), dtype=np.float32)
     for index, thing in enumerate(things):
-        rows, columns, mask = _mask(thing, float(rng.uniform(-0.35, 0.35)))
+        rows, columns, mask = _mask(thing, float(rng.uniform(-0.3, 0.3)))
         tint = np.asarray(COLOURS[thing.colour], dtype=np.float32) + rng.normal(0, 9, 3).astype(np.float32)
         window = canvas[rows, columns]
         window += mask[..., None] * (tint - window)

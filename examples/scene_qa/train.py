@@ -39,10 +39,10 @@ _WORD_IDS = {word: index for index, word in enumerate(WORDS)}
 class Options:
     """How to train; every field is a command-line option of the same name."""
 
-    steps: int = 5200
+    steps: int = 4600
     pictures: int = 32
     questions: int = 8
-    learning_rate: float = 8e-4
+    learning_rate: float = 1e-3
     warmup: int = 200
     weight_decay: float = 0.02
     average: float = 0.999
@@ -157,7 +157,7 @@ def _step(
         group["lr"] = learning_rate_at(step, options)
     answer_loss, patch_loss, scores = trainee.losses(batch, tokens_at(step, options.seed))
     optimizer.zero_grad(set_to_none=True)
-    (answer_loss + 0.5 * patch_loss).backward()  # type: ignore[no-untyped-call]
+    (answer_loss + patch_loss).backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
     optimizer.step()
     decay = min(options.average, (step + 1) / (step + 10))

@@ -30,14 +30,14 @@ def _run(arguments: Namespace) -> Outcome:
     found = diagnose()
     works = any(row.status == "PASS" for row in found.rows)
     facts = table(("machine", ""), list(found.machine.items()))
-    engines = table(("engine", "status", "reason"), [(row.target, row.status, row.reason) for row in found.rows])
+    engines = table(("engine", "status", "reason"), [(row.name, row.status, row.reason) for row in found.rows])
     device = found.device or "none; add one to targets/devices"
     verdict = "" if works else "\n\nNo engine works here; install one: pip install 'sanderling[onnxruntime]'"
     return Outcome(
         data={
             "machine": dict(found.machine),
             "device": found.device,
-            "targets": [{"name": row.target, "status": row.status, "reason": row.reason} for row in found.rows],
+            "targets": [{"name": row.name, "status": row.status, "reason": row.reason} for row in found.rows],
         },
         text=f"{facts}\n\n  device file that fits: {device}\n\n{engines}{verdict}",
         exit_code=0 if works else 1,

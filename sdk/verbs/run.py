@@ -118,7 +118,8 @@ def _as_data(array: AnyArray) -> dict[str, Any]:
     if array.size > MOST_IN_JSON:
         return described | {"note": f"{array.size} values are too many to print; --save writes them"}
     finite = np.isfinite(array)
-    return described | {"values": (array if finite.all() else np.where(finite, array, None)).tolist()}
+    values = array if finite.all() else np.where(finite, array.astype(object), np.asarray(None))  # JSON has no NaN
+    return described | {"values": values.tolist()}
 
 
 def _words(answer: Answer, saved: Path | None) -> str:

@@ -10,7 +10,7 @@ from sanderling import lookup
 from sanderling.arrays import NumpyArrays
 from sanderling.compile.blocks.attention import Attention
 from sanderling.compile.blocks.reduce import ReduceAt, choose
-from sanderling.compile.blocks.vision import VisionConfig, VisionEncoder, contrast, patchify
+from sanderling.compile.blocks.vision import VisionConfig, VisionEncoder, contrast, overlapping_patches, patchify
 from sanderling.reduction import View
 
 REDUCERS = lookup.names("reducer")
@@ -84,6 +84,14 @@ def test_patchify_and_linear_equal_a_strided_convolution() -> None:
     convolution = torch.nn.Conv2d(3, 10, 4, stride=4)
     pixels = torch.randn(2, 3, 8, 12)
     rows = patchify(pixels, 4) @ convolution.weight.flatten(1).T + convolution.bias
+    torch.testing.assert_close(rows, convolution(pixels).flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-5)
+
+
+def test_overlapping_patches_and_linear_equal_a_padded_convolution() -> None:
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(3, 10, 8, stride=4, padding=2)
+    pixels = torch.randn(2, 3, 8, 12)
+    rows = overlapping_patches(pixels, 4, 2) @ convolution.weight.flatten(1).T + convolution.bias
     torch.testing.assert_close(rows, convolution(pixels).flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-5)
 
 

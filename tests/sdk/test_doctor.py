@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from sanderling import doctor, lookup, machine
 from sanderling.engine import AnyArray, Engine, OpenOptions
 from sanderling.errors import UnsupportedError

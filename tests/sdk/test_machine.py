@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sanderling import machine
 from sanderling.engine import usable_cores
 from sanderling.errors import UnsupportedError

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
 from sanderling import lookup
 from sanderling.engine import AnyArray, OpenOptions
 from sanderling.errors import MissingExtraError, UnsupportedError
@@ -27,9 +28,12 @@ def find(name: str) -> Target:
 
 
 def serialised(
-    nodes: list[object], inputs: list[ValueInfoProto], outputs: list[ValueInfoProto], *initializers: object
+    nodes: Sequence[NodeProto],
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
+    *initializers: TensorProto,
 ) -> bytes:
-    graph = helper.make_graph(nodes, "graph", inputs, outputs, list(initializers))
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, initializers)
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("nobody.knows", 1)]
     data: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
     return data
@@ -111,7 +115,7 @@ def test_it_computes_what_numpy_does_at_any_number_of_tokens_and_keeps_earlier_a
         np.testing.assert_array_equal(answer["places"], expected["places"])
         # Sums of three products of numbers near one, in float32.
         np.testing.assert_allclose(answer["out"], expected["out"], atol=1e-6)
-        assert (answer["out"].dtype, answer["places"].dtype) == (np.float32, np.int64)
+        assert [answer[name].dtype.name for name in answer] == ["float32", "int64"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -142,7 +146,7 @@ def read_only(x: AnyArray) -> AnyArray:
 @pytest.mark.parametrize(
     "arrange",
     [
-        pytest.param(lambda x: np.asfortranarray(x), id="column-major"),
+        pytest.param(np.asfortranarray, id="column-major"),
         pytest.param(lambda x: np.repeat(x, 2, axis=0)[::2], id="strided"),
         pytest.param(lambda x: x[::-1][::-1], id="view"),
         pytest.param(read_only, id="read-only"),

@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from sanderling.engine import OpenOptions
 from sanderling.errors import UnsupportedError
 from sanderling.targets.onnxruntime import TARGET
@@ -73,7 +74,8 @@ def test_shapes_that_do_not_fit_are_blamed_on_their_node() -> None:
 
 
 @pytest.mark.skipif(
-    "AzureExecutionProvider" not in onnxruntime.get_available_providers(), reason="this build has no processor to refuse"
+    "AzureExecutionProvider" not in onnxruntime.get_available_providers(),
+    reason="this build has no processor to refuse",
 )
 def test_what_a_processor_cannot_do_does_not_move_to_the_cpu() -> None:
     with pytest.raises(UnsupportedError, match=re.escape("fallback to CPU EP has been explicitly disabled")):

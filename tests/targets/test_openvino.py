@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
 from sanderling.engine import OpenOptions
 from sanderling.errors import UnsupportedError
 from sanderling.targets.openvino import TARGET, OpenVinoEngine
 
 
-def graph(*nodes: object) -> bytes:
+def graph(*nodes: NodeProto) -> bytes:
     weight = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32)
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [64, 256]) for name in "xy")
     made = helper.make_graph(list(nodes), "graph", [x], [y], [numpy_helper.from_array(weight, "weight")])
