@@ -50,16 +50,12 @@ class Preparer:
         """Return the components whose inputs are all there, and the names of the others.
 
         Raises:
-            InputError: there is no component that could run, or two inputs of one component differ in batch.
+            InputError: there is no component that could run.
         """
         key = frozenset(values)
         if key not in self._running:
             self._running[key] = self._reachable(key)
-        names, skipped = self._running[key]
-        for component in self.model.components:
-            if component.name in names:
-                _check_axes(component, values)
-        return names, skipped
+        return self._running[key]
 
     def _prepare(self, spec: InputSpec, given: Any) -> dict[str, AnyArray]:
         if isinstance(spec, ImageInput):
@@ -89,12 +85,14 @@ class Preparer:
         return frozenset(names), skipped
 
 
-def _check_axes(component: Component, values: Mapping[str, AnyArray]) -> None:
-    """Check that a named axis has one length over the inputs given for a component."""
+def check_axes(component: Component, values: Mapping[str, AnyArray]) -> None:
+    """Check that a named axis, such as the batch, has one length over everything a component reads.
+
+    Raises:
+        InputError: two of its inputs differ; the message names both and their lengths.
+    """
     seen: dict[str, tuple[int, str]] = {}
     for tensor in component.inputs:
-        if tensor.name not in values:
-            continue  # written by an earlier component, whose own inputs were checked
         for axis, length in zip(tensor.shape, values[tensor.name].shape, strict=True):
             if not isinstance(axis, str):
                 continue

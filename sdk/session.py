@@ -18,7 +18,7 @@ from sanderling.controller import Controller
 from sanderling.engine import AnyArray, Engine, OpenOptions, opener
 from sanderling.errors import BudgetError, BundleError, UnknownNameError
 from sanderling.manifest import FULL, Graph, Manifest, Measured
-from sanderling.prepare import Preparer
+from sanderling.prepare import Preparer, check_axes
 from sanderling.receipt import Receipt, Reduced
 from sanderling.spec import Component
 from sanderling.weights import restore
@@ -206,6 +206,7 @@ class Session:
             feed = {tensor.name: values[tensor.name] for tensor in component.inputs}
             for lever in self._graph(component.name, graph).levers:
                 feed[lever] = np.asarray(plan.settings[lever], dtype=np.int64)
+            check_axes(component, values)
             begun = perf_counter()
             values.update(_call(engine, component, feed, plan.settings))
             spent[component.name] = (perf_counter() - begun) * 1e3
