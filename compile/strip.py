@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 
 import onnx
-from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, Message
 from onnx import numpy_helper
 
 from sanderling.errors import CheckpointError

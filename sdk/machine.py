@@ -18,8 +18,8 @@ from sanderling.errors import UnsupportedError
 _ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "aarch64": "arm64"}
 """What Windows and Linux call them -> what device files call them."""
 
-_FLAGS = ("avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16")
-_FLAGS += ("amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve")
+_X86_FLAGS = ("avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16")
+_FLAGS = (*_X86_FLAGS, "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve")
 """Processor flags, as Linux spells them, that decide which kernels an engine takes."""
 
 _ENGINES = ("onnxruntime", "onnxruntime-gpu", "openvino", "onnx")

@@ -1,7 +1,7 @@
-"""A bundle made by hand, without torch: two components, one lever, graphs of a few nodes. Opens in milliseconds.
+"""A bundle made by hand, without torch: three components, one lever, graphs of a few nodes. Opens in milliseconds.
 
-`picture` [batch, 8] -> "look": the sum of its `tokens` largest values, [batch, 1]; `words` [batch, n] -> "read": their sum;
-"join" adds the two.
+`picture` [batch, 8] -> "look": the sum of its `tokens` largest values, [batch, 1]; `words` [batch, n] -> "read": their
+sum, [batch, 1]; "join" adds the two.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from sanderling.bundle import array_bytes, write_bundle
 from sanderling.codec import to_json
@@ -29,10 +29,10 @@ from sanderling.manifest import (
     Provenance,
     Variant,
 )
-from sanderling.spec import ArrayInput, Component, Lever, ModelSpec, TensorSpec
+from sanderling.spec import ArrayInput, Component, Lever, ModelSpec, SiteKind, TensorSpec
 
-FLOAT = TensorProto.FLOAT
 PICTURE = TensorSpec("picture", "float32", ("batch", 8))
+TOKENS = TensorSpec("tokens", "int64", ())
 WORDS = TensorSpec("words", "float32", ("batch", "n"))
 LOOKED = TensorSpec("looked", "float32", ("batch", 1))
 READ = TensorSpec("read", "float32", ("batch", 1))
@@ -104,8 +104,8 @@ def _graph(
     members[member] = stripped
     members.update(blobs)
     reducer = "" if name == FULL else "top"
-    kind = None if name == FULL else "input"
-    return Graph(component, name, levers, reducer, kind, 0, "", (Variant("onnxruntime", member, weights),))  # type: ignore[arg-type]
+    kind: SiteKind | None = None if name == FULL else "input"
+    return Graph(component, name, levers, reducer, kind, 0, "", (Variant("onnxruntime", member, weights),))
 
 
 def _models() -> list[tuple[str, str, tuple[str, ...], bytes]]:
@@ -133,13 +133,15 @@ def _models() -> list[tuple[str, str, tuple[str, ...], bytes]]:
     ]
 
 
-def _model(nodes: list, inputs: list[TensorSpec], outputs: list[TensorSpec], weights: list[TensorProto]) -> bytes:  # type: ignore[type-arg]
-    kinds = {"float32": FLOAT, "int64": TensorProto.INT64}
-    values = [
-        [helper.make_tensor_value_info(t.name, kinds[t.dtype], list(t.shape)) for t in side]
-        for side in (inputs, outputs)
-    ]
-    graph = helper.make_graph(nodes, "toy", *values, weights)
+def _model(
+    nodes: list[NodeProto], inputs: list[TensorSpec], outputs: list[TensorSpec], weights: list[TensorProto]
+) -> bytes:
+    graph = helper.make_graph(nodes, "toy", [_value(t) for t in inputs], [_value(t) for t in outputs], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     serialised: bytes = model.SerializeToString(deterministic=True)
     return serialised
+
+
+def _value(tensor: TensorSpec) -> ValueInfoProto:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
+    return helper.make_tensor_value_info(tensor.name, kind, list(tensor.shape))

@@ -79,11 +79,13 @@ class Attention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """[batch, n, width] -> [batch, heads, n, head_width]."""
-        return x.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
+        batch, n, _ = x.shape
+        return x.reshape(batch, n, self.heads, self.head_width).transpose(1, 2)
 
     def _join(self, x: Tensor) -> Tensor:
         """[batch, heads, n, head_width] -> [batch, n, width], projected."""
-        return self.out_proj(x.transpose(1, 2).flatten(2))
+        out: Tensor = self.out_proj(x.transpose(1, 2).flatten(2))
+        return out
 
 
 def size_bias(sizes: Tensor | None) -> Tensor | None:

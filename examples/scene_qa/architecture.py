@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -92,7 +93,7 @@ def adapt() -> Adapted:
 
 def tokenizer() -> bytes:
     """Return the tokenizer: one id per word, [CLS] in front."""
-    described = {
+    described: dict[str, Any] = {
         "version": "1.0",
         "truncation": None,
         "padding": None,

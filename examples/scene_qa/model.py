@@ -105,6 +105,7 @@ class SceneFusion(nn.Module):
         bias, image_bias = padding_bias(input_ids), size_bias(image_sizes)
         pictures, rows = image_tokens.shape[0], text_tokens
         for layer in self.layers:
+            assert isinstance(layer, CrossLayer)
             rows = rows + layer.self_attn(layer.layer_norm1(rows), bias=bias)
             queries = layer.layer_norm_cross(rows).reshape(pictures, -1, WIDTH)
             rows = rows + layer.cross_attn(queries, image_tokens, image_bias).reshape(rows.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ SIZES = {"small": 7.5, "large": 12.0}
 
 COLOUR_NAMES = tuple(COLOURS)
 MAX_OBJECTS = 5
+
+Pixels: TypeAlias = NDArray[np.floating[Any]]
 
 _AXIS = np.arange(IMAGE_SIZE, dtype=np.float32)
 
@@ -94,7 +97,7 @@ def _background(rng: np.random.Generator) -> NDArray[np.float32]:
     corners = rng.uniform(90, 190, (2, 3)).astype(np.float32)
     slope = rng.uniform(-1, 1, 2)
     ramp = (slope[0] * _AXIS[:, None] + slope[1] * _AXIS[None, :]) / (2 * IMAGE_SIZE) + 0.5
-    canvas = corners[0] + ramp[..., None].astype(np.float32) * (corners[1] - corners[0])
+    canvas: NDArray[np.float32] = corners[0] + ramp[..., None].astype(np.float32) * (corners[1] - corners[0])
     for _ in range(int(rng.integers(3, 8))):
         _stroke(canvas, rng)
     for x, y in rng.integers(0, IMAGE_SIZE - 2, (int(rng.integers(10, 40)), 2)):
@@ -118,10 +121,11 @@ def _mask(thing: Thing, angle: float) -> tuple[slice, slice, NDArray[np.float32]
     dx, dy = (_AXIS[columns] - thing.x)[None, :], (_AXIS[rows] - thing.y)[:, None]
     u = np.cos(angle) * dx + np.sin(angle) * dy
     v = np.cos(angle) * dy - np.sin(angle) * dx
-    return rows, columns, np.clip(0.5 - _distance(thing.shape, u, v, radius), 0, 1)
+    cover: NDArray[np.float32] = np.clip(0.5 - _distance(thing.shape, u, v, radius), 0, 1).astype(np.float32)
+    return rows, columns, cover
 
 
-def _distance(shape: str, u: NDArray[np.float32], v: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
+def _distance(shape: str, u: Pixels, v: Pixels, radius: float) -> Pixels:
     """Return the signed distance to the outline in pixels, negative inside."""
     if shape == "circle":
         return np.hypot(u, v) - radius

@@ -70,7 +70,7 @@ def test_without_cpuinfo_the_general_file_of_the_architecture_fits(
 
 def test_a_machine_that_no_file_fits_is_told_what_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pretend(monkeypatch, tmp_path, "riscv64", "isa\t: rv64imafdcv\n")
-    with pytest.raises(UnsupportedError, match="architecture 'riscv64'.*arm64, x86_64.*targets/devices/"):
+    with pytest.raises(UnsupportedError, match=r"architecture 'riscv64'.*arm64, x86_64.*targets/devices/"):
         machine.fitting_device()
 
 

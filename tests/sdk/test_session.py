@@ -11,9 +11,11 @@ from toy_bundle import toy_measured, write_toy
 
 import sanderling
 from sanderling.budget import Budget
+from sanderling.engine import Engine, OpenOptions
 from sanderling.errors import BudgetError, BudgetTooSmallError, BundleError, InputError, UnknownNameError
 from sanderling.ladder import Ladder
 from sanderling.session import Session
+from sanderling.targets.onnxruntime import OnnxRuntime
 
 PICTURE = np.array([[5, 1, 4, 2, 8, 3, 7, 6]], dtype=np.float32)
 WORDS = np.array([[10.0, 20.0]], dtype=np.float32)
@@ -166,7 +168,7 @@ def test_wrong_settings_are_refused(
 
 
 def test_a_target_the_bundle_has_no_graph_for_is_refused(toy: Path) -> None:
-    with pytest.raises(UnknownNameError, match="openvino.*Known: onnxruntime"):
+    with pytest.raises(UnknownNameError, match=r"openvino.*Known: onnxruntime"):
         sanderling.load(toy, target="openvino")
 
 
@@ -185,13 +187,14 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_threads_reach_the_engine(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sanderling.targets.onnxruntime import OnnxRuntime
-
     seen: list[int] = []
     real = OnnxRuntime.open
-    monkeypatch.setattr(
-        OnnxRuntime, "open", lambda self, graph, options: seen.append(options.threads) or real(self, graph, options)
-    )
+
+    def noting(self: OnnxRuntime, graph: bytes, options: OpenOptions) -> Engine:
+        seen.append(options.threads)
+        return real(self, graph, options)
+
+    monkeypatch.setattr(OnnxRuntime, "open", noting)
     sanderling.load(toy).close()
     sanderling.load(toy, threads=2).close()
     assert set(seen[:4]) == {1}

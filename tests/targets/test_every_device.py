@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from sanderling import lookup
@@ -50,4 +52,4 @@ def test_no_two_files_fit_a_processor_equally_well() -> None:
     for architecture in ("x86_64", "arm64"):
         wanted = [frozenset(find(name).requires) for name in NAMES if find(name).architecture == architecture]
         ordered = sorted(wanted, key=len)
-        assert all(smaller < larger for smaller, larger in zip(ordered, ordered[1:], strict=False))
+        assert all(smaller < larger for smaller, larger in pairwise(ordered))

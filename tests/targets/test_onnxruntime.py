@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from sanderling.engine import OpenOptions
 from sanderling.errors import UnsupportedError
@@ -16,7 +16,7 @@ from sanderling.targets.onnxruntime import TARGET
 TASKS = Path("/proc/self/task")
 
 
-def graph(*nodes: object, width: int = 256) -> bytes:
+def graph(*nodes: NodeProto, width: int = 256) -> bytes:
     weight = np.random.default_rng(0).standard_normal((width, width)).astype(np.float32)
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [64, width]) for name in "xy")
     made = helper.make_graph(list(nodes), "graph", [x], [y], [numpy_helper.from_array(weight, "weight")])
@@ -75,7 +75,7 @@ def test_shapes_that_do_not_fit_are_blamed_on_their_node() -> None:
 
 @pytest.mark.skipif(
     "AzureExecutionProvider" not in onnxruntime.get_available_providers(),
-    reason="this build has no processor to refuse",
+    reason="this build has only the CPU",
 )
 def test_what_a_processor_cannot_do_does_not_move_to_the_cpu() -> None:
     with pytest.raises(UnsupportedError, match=re.escape("fallback to CPU EP has been explicitly disabled")):

@@ -1,16 +1,17 @@
 """OpenVINO's fault with as many tokens as heads: shown without the rewrite, gone with it, nothing else changed.
 
 ONNX Runtime on the graph as it was is the judge. Weights are large (0.3 at width 64), because with small ones attention
-is nearly an average and its faults hide. If the tests that show the fault fail one day, the engine is repaired and the rule in
-targets/rules/square_transposes.py can go.
+is nearly an average and its faults hide. If the tests that show the fault fail one day, the engine is repaired and the
+rule in targets/rules/square_transposes.py can go.
 """
 
 from __future__ import annotations
 
-import io
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -76,7 +77,7 @@ class Writer:
         self.constants.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
         return name
 
-    def node(self, operator: str, *inputs: str, outputs: int = 1, **attributes: object) -> str:
+    def node(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
         names = [f"value_{len(self.nodes)}_{number}" for number in range(outputs)]
         self.nodes.append(helper.make_node(operator, list(inputs), names, **attributes))
         return names[0]
@@ -154,9 +155,7 @@ def test_fused_attention_is_wrong_without_the_rule_and_right_with_it(idiom: Idio
 
 
 @needs_the_faulty_kernel
-@pytest.mark.parametrize(
-    ("channels", "heads"), [(64, 8), (64, 4), (256, 4), (384, 6), (768, 12), (1152, 16)], ids=lambda size: str(size)
-)
+@pytest.mark.parametrize(("channels", "heads"), [(64, 8), (64, 4), (256, 4), (384, 6), (768, 12), (1152, 16)], ids=str)
 def test_published_widths_are_right_with_the_rule(channels: int, heads: int) -> None:
     graph = attention(Idiom(select="slice"), 1, heads, heads, channels // heads)
     before, after = agreement(graph, OPENVINO.lower(graph), tokens_for(1, heads, channels))
@@ -225,16 +224,15 @@ def merged(out: nn.Linear, q: Tensor, k: Tensor, v: Tensor, sdpa: bool) -> Tenso
     return result
 
 
-def exported(module: nn.Module, x: Tensor, dynamic: object = None) -> bytes:
+def exported(module: nn.Module, x: Tensor, folder: Path, dynamic: tuple[Any, ...] | None = None) -> bytes:
     torch.manual_seed(0)
     for parameter in module.parameters():
         if parameter.ndim > 1:
             nn.init.normal_(parameter, std=0.3)
     program = torch.onnx.export(module.eval(), (x,), dynamo=True, verbose=False, dynamic_shapes=dynamic)
-    file = io.BytesIO()
     assert program is not None
-    program.save(file)
-    return file.getvalue()
+    program.save(folder / "module.onnx")
+    return (folder / "module.onnx").read_bytes()
 
 
 @needs_the_faulty_kernel
@@ -248,10 +246,12 @@ def exported(module: nn.Module, x: Tensor, dynamic: object = None) -> bytes:
         pytest.param(Rotary, id="rotary positions"),
     ],
 )
-def test_what_torch_exports_is_wrong_without_the_rule_and_right_with_it(make: Callable[[], nn.Module]) -> None:
+def test_what_torch_exports_is_wrong_without_the_rule_and_right_with_it(
+    make: Callable[[], nn.Module], tmp_path: Path
+) -> None:
     x = torch.randn(2, 8, 64, generator=torch.Generator().manual_seed(1))
     module = make()
-    graph = exported(module, x)
+    graph = exported(module, x, tmp_path)
     before, after = agreement(graph, OPENVINO.lower(graph), {"x": x.numpy()})
     assert before > WRONG
     assert after < RIGHT
@@ -262,9 +262,9 @@ def test_what_torch_exports_is_wrong_without_the_rule_and_right_with_it(make: Ca
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_token_axis_known_only_at_run_time_is_right_and_left_as_it_is() -> None:
+def test_a_token_axis_known_only_at_run_time_is_right_and_left_as_it_is(tmp_path: Path) -> None:
     x = torch.randn(2, 9, 64, generator=torch.Generator().manual_seed(1))
-    graph = exported(Fused(sdpa=True), x, ({1: torch.export.Dim("tokens", min=2, max=64)},))
+    graph = exported(Fused(sdpa=True), x, tmp_path, ({1: torch.export.Dim("tokens", min=2, max=64)},))
     assert OPENVINO.lower(graph) == graph
     before, _ = agreement(graph, graph, {"x": x[:, :8].numpy()})
     assert before < RIGHT
@@ -272,13 +272,13 @@ def test_a_token_axis_known_only_at_run_time_is_right_and_left_as_it_is() -> Non
 
 @needs_the_faulty_kernel
 @pytest.mark.filterwarnings("ignore")
-def test_an_unmodified_timesformer_with_as_many_frames_as_heads() -> None:
+def test_an_unmodified_timesformer_with_as_many_frames_as_heads(tmp_path: Path) -> None:
     from transformers import TimesformerConfig, TimesformerForVideoClassification
 
     sizes = {"image_size": 32, "patch_size": 16, "num_frames": 4, "hidden_size": 32, "intermediate_size": 64}
     config = TimesformerConfig(**sizes, num_hidden_layers=2, num_attention_heads=4, return_dict=False)
     video = torch.randn(1, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    graph = exported(TimesformerForVideoClassification(config), video)
+    graph = exported(TimesformerForVideoClassification(config), video, tmp_path)
     feed = {onnx.load_from_string(graph).graph.input[0].name: video.numpy()}
     before, after = agreement(graph, OPENVINO.lower(graph), feed)
     assert before > WRONG
