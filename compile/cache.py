@@ -1,26 +1,23 @@
 """Remembers lowered graphs between compiles, by a digest of everything that went into them.
 
-A cache is a folder of files named by digest: `<key>.json` lists a graph's variants, `blob/<sha256>` holds bytes. Files are
-written whole or not at all, and checked when read, so a damaged entry is made again rather than used.
+A cache is a folder of files named by digest: `<key>.json` lists a graph's variants below the sha256 of that list,
+`blob/<sha256>` holds bytes. Files are written whole or not at all, and checked when read, so a damaged entry is made
+again rather than used.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import sanderling
-import torch
 from sanderling.atomic import write_whole
 from sanderling.codec import from_json, to_json
-from sanderling.errors import BundleError
+from sanderling.errors import UserError
 from sanderling.manifest import Variant
-from torch import nn
 
 VERSIONED = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy")
 """Libraries whose version changes what a compile makes."""
@@ -48,28 +45,50 @@ class Cache:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or Path(os.environ.get("SANDERLING_CACHE", "~/.cache/sanderling")).expanduser()
+        self.folder = folder or Path(os.environ.get("SANDERLING_CACHE") or "~/.cache/sanderling").expanduser()
 
     def get(self, key: str) -> Lowered | None:
         """Return the graph made under this key, or None when there is none or a file of it is damaged."""
         try:
-            entry = from_json(_Entry, (self.folder / f"{key}.json").read_bytes(), "cache entry")
+            digest, _, listed = (self.folder / f"{key}.json").read_bytes().partition(b"\n")
+            if hashlib.sha256(listed).hexdigest().encode() != digest:
+                return None
+            entry = from_json(_Entry, listed, "cache entry")
             members = {name: (self.folder / "blob" / blob).read_bytes() for name, blob in entry.blobs.items()}
-        except (FileNotFoundError, BundleError):
+        except FileNotFoundError:
             return None
         if any(hashlib.sha256(members[name]).hexdigest() != blob for name, blob in entry.blobs.items()):
             return None
         return Lowered(entry.variants, members)
 
     def put(self, key: str, lowered: Lowered) -> None:
-        """Remember a graph under a key."""
-        (self.folder / "blob").mkdir(parents=True, exist_ok=True)
+        """Remember a graph under a key.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        try:
+            (self.folder / "blob").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"the cache {self.folder} cannot be made: {error.strerror}; name another folder in SANDERLING_CACHE"
+            ) from error
         blobs = {name: hashlib.sha256(data).hexdigest() for name, data in lowered.members.items()}
         for name, blob in blobs.items():
             path = self.folder / "blob" / blob
-            if not path.exists():
+            if not _holds(path, blob):
                 write_whole(path, [lowered.members[name]])
-        write_whole(self.folder / f"{key}.json", [to_json(_Entry(lowered.variants, blobs))])
+        listed = to_json(_Entry(lowered.variants, blobs))
+        write_whole(self.folder / f"{key}.json", [hashlib.sha256(listed).hexdigest().encode(), b"\n", listed])
+
+
+def _holds(path: Path, digest: str) -> bool:
+    """Return whether a file is there and undamaged."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == digest
+    except FileNotFoundError:
+        return False
 
 
 def versions() -> dict[str, str]:
@@ -93,35 +112,8 @@ def digest(*parts: str | bytes) -> str:
     return total.hexdigest()
 
 
-def module_digest(module: nn.Module) -> str:
-    """Return the digest of a module's weights and of the source files of every class in it.
-
-    The files count whole, so that a changed helper function beside a class is noticed as well.
-    """
-    total = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        total.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        total.update(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else tensor.numpy().tobytes())
-    for path in sorted({path for kind in {type(m) for m in module.modules()} if (path := _source_file(kind))}):
-        total.update(Path(path).read_bytes())
-    total.update(repr(module).encode())
-    return total.hexdigest()
-
-
 def package_digest() -> str:
     """Return the digest of Sanderling's own source: another version of it may lower another way."""
     root = Path(sanderling.__file__).parent
     files = sorted(root.rglob("*.py"))
     return digest(*(part for path in files for part in (str(path.relative_to(root)), path.read_bytes())))
-
-
-def members_digest(members: Mapping[str, bytes]) -> str:
-    """Return the digest of named bytes."""
-    return digest(*(part for name in sorted(members) for part in (name, members[name])))
-
-
-def _source_file(kind: type) -> str | None:
-    try:
-        return inspect.getsourcefile(kind)
-    except TypeError:
-        return None  # built into the interpreter: its version is in `versions`

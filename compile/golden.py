@@ -2,71 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from sanderling.calibration.dataset import Sample
 from sanderling.compile.work import GraphPlan, Work
 from sanderling.engine import AnyArray, OpenOptions, opener
-from sanderling.errors import InputError
+from sanderling.errors import CheckpointError, InputError, RecipeError
 from sanderling.inputs import check_array, prepare_image
 from sanderling.manifest import FULL, Golden, GoldenCase, GoldenInput
 from sanderling.npy import array_bytes
-from sanderling.spec import ArrayInput, Component, ImageInput
+from sanderling.spec import ArrayInput, Component, ImageInput, InputSpec, ModelSpec, TensorSpec, TextInput
 from sanderling.text import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 
 
 def make_golden(work: Work, sample: Sample) -> tuple[Golden, dict[str, bytes]]:
     """Return the self-test of a bundle and the bytes of its members.
 
-    Cases are the full model, and for every other graph half of its lever's maximum and the part's probe settings.
+    Cases are the full model, half the calls of every loop, and for every other graph half of its lever's maximum and
+    the part's probe settings.
 
     Args:
         work: the model and its graphs.
         sample: inputs as a session takes them, one call.
+
+    Raises:
+        InputError: the sample does not fit the model.
+        CheckpointError: the source model answers with NaN.
+        RecipeError: a part answers otherwise than its component says.
     """
     members: dict[str, bytes] = {}
-    inputs = tuple(_golden_input(name, given, members) for name, given in sorted(sample.items()))
-    values = _prepared(work, sample)
-    full = {lever.name: lever.default for lever in work.adapted.spec.levers}
-    cases = [_case(work, values, full, {}, members)]
-    for plan in work.graphs:
-        if plan.site is None:
-            continue
-        lever = work.adapted.spec.lever(plan.site.lever)
-        for setting in sorted({lever.maximum // 2, *work.part(plan.component).probe}):
-            settings = full | {lever.name: setting}
-            cases.append(_case(work, values, settings, {plan.component: plan}, members))
-    return Golden(inputs, tuple(cases)), members
-
-
-def _golden_input(name: str, given: object, members: dict[str, bytes]) -> GoldenInput:
-    if isinstance(given, str):
-        return GoldenInput(name, given, None)
-    if not isinstance(given, np.ndarray):
-        raise InputError(f"sample input {name!r} is {type(given).__name__}, expected a str or a NumPy array")
-    member = f"golden/input/{name}.npy"
-    members[member] = array_bytes(given)
-    return GoldenInput(name, None, member)
-
-
-def _prepared(work: Work, sample: Sample) -> dict[str, AnyArray]:
-    """Return the values the sample becomes, by the runtime's own preparation."""
     values: dict[str, AnyArray] = {}
-    for spec in work.adapted.spec.inputs:
-        if spec.name not in sample:
-            continue
-        given = sample[spec.name]
-        if isinstance(spec, ImageInput):
-            values[spec.tensor] = prepare_image(spec, given)
-        elif isinstance(spec, ArrayInput):
-            values[spec.name] = check_array(spec, given)
-        else:
-            ids, mask = Tokenizer(work.adapted.files[spec.tokenizer]).encode(given, spec)
-            values.update({spec.tensor: ids, spec.mask: mask} if spec.mask else {spec.tensor: ids})
-    return values
+    inputs = []
+    for number, spec in enumerate(work.adapted.spec.inputs):
+        prepared = _prepared(work, spec, sample[spec.name])
+        values.update(prepared)
+        inputs.append(_golden_input(number, spec, sample[spec.name], prepared, members))
+    cases = [_case(work, values, settings, plans, members) for settings, plans in _wanted(work)]
+    return Golden(tuple(inputs), tuple(cases)), members
+
+
+def _golden_input(
+    number: int, spec: InputSpec, given: Any, prepared: Mapping[str, AnyArray], members: dict[str, bytes]
+) -> GoldenInput:
+    """Return an input as a bundle keeps it; pictures that are not arrays, such as paths, are kept prepared."""
+    if isinstance(spec, TextInput):
+        if not isinstance(given, str):
+            raise InputError(f"sample input {spec.name!r} is {type(given).__name__}, expected one text")
+        return GoldenInput(spec.name, given, None)
+    value = spec.tensor if isinstance(spec, ImageInput) else spec.name
+    member = f"golden/input/{number}_{_file_name(spec.name)}.npy"
+    members[member] = array_bytes(given if isinstance(given, np.ndarray) else prepared[value])
+    return GoldenInput(spec.name, None, member)
+
+
+def _prepared(work: Work, spec: InputSpec, given: Any) -> dict[str, AnyArray]:
+    """Return the values an input becomes, by the runtime's own preparation."""
+    if isinstance(spec, ImageInput):
+        return {spec.tensor: prepare_image(spec, given)}
+    if isinstance(spec, ArrayInput):
+        return {spec.name: check_array(spec, given)}
+    ids, mask = Tokenizer(work.adapted.files[spec.tokenizer]).encode(given, spec)
+    return {spec.tensor: ids, spec.mask: mask} if spec.mask else {spec.tensor: ids}
+
+
+def _wanted(work: Work) -> Iterator[tuple[dict[str, int], dict[str, GraphPlan]]]:
+    """Yield the settings and reducing graphs of every case, the full model first."""
+    model = work.adapted.spec
+    full = {lever.name: lever.maximum for lever in model.levers}
+    yield full, {}
+    for name in sorted({component.loop.lever for component in model.components if component.loop is not None}):
+        if _half(model, name) < full[name]:
+            yield full | {name: _half(model, name)}, {}
+    for plan in work.graphs:
+        if plan.site is not None:
+            lever = plan.site.lever
+            for setting in sorted({_half(model, lever), *work.part(plan.component).probe}):
+                yield full | {lever: setting}, {plan.component: plan}
+
+
+def _half(model: ModelSpec, name: str) -> int:
+    lever = model.lever(name)
+    return max(lever.minimum, lever.maximum // 2)
 
 
 def _case(
@@ -84,12 +105,18 @@ def _case(
     graphs = {c.name: plans[c.name].name if c.name in plans else FULL for c in work.adapted.spec.components}
     label = "_".join(f"{c}.{g}" for c, g in sorted(graphs.items()) if g != FULL) or FULL
     chosen = "_".join(str(settings[lever]) for lever in sorted(settings))
+    folder = f"golden/{label}/{chosen}" if chosen else f"golden/{label}"
     outputs = {}
-    for name in work.adapted.spec.outputs:
-        outputs[name] = f"golden/{label}/{chosen}/{name}.npy"
+    for number, name in enumerate(work.adapted.spec.outputs):
+        outputs[name] = f"{folder}/{number}_{_file_name(name)}.npy"
         members[outputs[name]] = array_bytes(values[name])
     bound = max(part.bound for part in work.adapted.parts)
     return GoldenCase(settings, graphs, outputs, bound)
+
+
+def _file_name(name: str) -> str:
+    """Return a value's name without what bundle members must not have: ONNX allows "input:0" and "/encoder/out"."""
+    return re.sub(r"[^A-Za-z0-9._@+=-]", "_", name)
 
 
 def _run_part(
@@ -107,6 +134,12 @@ def _run_part(
             outputs = _run_module(module, component, feed, [settings[lever] for lever in plan.levers])
         if component.loop is not None:
             feed.update({into: outputs[out] for out, into in component.loop.carry})
+    for name, array in outputs.items():
+        if np.issubdtype(array.dtype, np.floating) and np.isnan(array).any():
+            raise CheckpointError(
+                f"component {component.name!r} of the source model answers with NaN in {name!r}; "
+                "check its weights and the first sample"
+            )
     return outputs
 
 
@@ -117,4 +150,18 @@ def _run_module(
     with torch.inference_mode():
         returned = module(*arguments, *(torch.tensor(setting) for setting in levers))
     tensors = returned if isinstance(returned, tuple) else (returned,)
+    if [_form(t) for t in tensors] != [(spec.dtype, len(spec.shape)) for spec in component.outputs]:
+        raise RecipeError(
+            f"component {component.name!r} returned {_words(tensors)}; its outputs are described as "
+            f"{', '.join(f'{spec.dtype} {list(spec.shape)}' for spec in component.outputs)}; correct one of the two"
+        )
     return {spec.name: tensor.numpy() for spec, tensor in zip(component.outputs, tensors, strict=True)}
+
+
+def _form(value: object) -> tuple[str, int] | None:
+    return (str(value.dtype).removeprefix("torch."), value.ndim) if isinstance(value, Tensor) else None
+
+
+def _words(values: tuple[object, ...]) -> str:
+    known = (f"{_form(v)[0]} {list(v.shape)}" if isinstance(v, Tensor) else type(v).__name__ for v in values)
+    return ", ".join(known)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from sanderling import lookup
-from sanderling.compile.architecture import Part
-from sanderling.compile.cache import Cache, Lowered, digest, module_digest, package_digest, versions
+from sanderling.compile.cache import Cache, Lowered, digest, package_digest, versions
 from sanderling.compile.export import export
+from sanderling.compile.fingerprint import module_digest
 from sanderling.compile.strip import strip
 from sanderling.compile.work import GraphPlan, Work
 from sanderling.errors import UnsupportedError
@@ -43,17 +43,14 @@ def lower_all(
     graphs: list[Graph] = []
     members: dict[str, bytes] = {}
     reused = 0
-    package = package_digest()
-    sources = {part.component: _source_digest(part) for part in work.adapted.parts}
+    common = digest(package_digest(), " ".join(targets), repr(sorted(versions().items())))
     for number, plan in enumerate(work.graphs, start=1):
-        key = digest(
-            package, sources[plan.component], repr(work.adapted.spec.component(plan.component)), repr(plan.reduce_at),
-            repr(plan.site), " ".join(targets), repr(sorted(versions().items())),
-        )  # fmt: skip
+        source = _Source(work, plan)
+        key = digest(common, source.digest())
         lowered = cache.get(key)
         reused += lowered is not None
         if lowered is None:
-            lowered = _lower(_graph_bytes(work, plan), plan, targets)
+            lowered = _lower(source.graph(), plan, targets)
             cache.put(key, lowered)
         graphs.append(_graph(plan, lowered.variants))
         members.update(lowered.members)
@@ -61,17 +58,30 @@ def lower_all(
     return Made(tuple(graphs), members, reused)
 
 
-def _source_digest(part: Part) -> str:
-    return digest(part.graph) if part.build is None else module_digest(part.build(None))
+class _Source:
+    """What one planned graph is made from."""
 
+    def __init__(self, work: Work, plan: GraphPlan) -> None:
+        spec = work.adapted.spec
+        self._part = work.part(plan.component)
+        self._plan = plan
+        self._component = spec.component(plan.component)
+        self._module = None if self._part.build is None else self._part.build(plan.reduce_at)
+        # Traced at half: a setting of 0, 1 or all would let the exporter treat it as a constant.
+        self._levers = {lever: max(2, spec.lever(lever).maximum // 2) for lever in plan.levers}
 
-def _graph_bytes(work: Work, plan: GraphPlan) -> bytes:
-    part, spec = work.part(plan.component), work.adapted.spec
-    if part.build is None:
-        return part.graph
-    # Traced at half: a setting of 0, 1 or all would let the exporter treat it as a constant.
-    levers = {lever: max(2, spec.lever(lever).maximum // 2) for lever in plan.levers}
-    return export(part.build(plan.reduce_at), spec.component(plan.component), part.example, levers)
+    def digest(self) -> str:
+        """Return the digest of all that decides what the graph computes."""
+        source = digest(self._part.graph) if self._module is None else module_digest(self._module)
+        example = [(str(tensor.dtype), tuple(tensor.shape)) for tensor in self._part.example]
+        plan = self._plan
+        return digest(source, repr((self._component, plan.name, plan.reduce_at, plan.site, self._levers, example)))
+
+    def graph(self) -> bytes:
+        """Return the graph as a serialised ONNX model."""
+        if self._module is None:
+            return self._part.graph
+        return export(self._module, self._component, self._part.example, self._levers)
 
 
 def _lower(graph: bytes, plan: GraphPlan, targets: Sequence[str]) -> Lowered:

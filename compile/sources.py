@@ -19,8 +19,8 @@ from typing import TypeAlias
 
 import torch
 from sanderling.compile.architecture import Adapted, Part
-from sanderling.compile.cache import module_digest
 from sanderling.compile.checkpoint import adapt_folder
+from sanderling.compile.fingerprint import module_digest
 from sanderling.compile.plain_onnx import adapt_onnx
 from sanderling.errors import CheckpointError, InputError, RecipeError
 from sanderling.spec import ArrayInput, Component, ModelSpec, TensorSpec

@@ -164,7 +164,7 @@ def _step(
     with torch.no_grad():
         torch._foreach_lerp_(list(average.parameters()), list(trainee.parameters()), 1 - decay)
     hits = (scores.argmax(-1) == batch.answers.flatten()).numpy()
-    by_kind = {kind: round(float(hits[batch.kinds.flatten() == i].mean()), 3) for i, kind in enumerate(KINDS)}
+    by_kind = {KINDS[i]: round(float(hits[batch.kinds.flatten() == i].mean()), 3) for i in np.unique(batch.kinds)}
     return {
         "step": step + 1,
         "answer_loss": round(answer_loss.item(), 4),

@@ -22,7 +22,7 @@ def parse(graph: bytes) -> ModelProto:
     """
     try:
         import onnx
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # comes with onnx
+        from google.protobuf.message import DecodeError
     except ImportError as error:
         raise MissingExtraError("onnx", "compile", "reading a graph") from error
     try:
@@ -51,7 +51,8 @@ def strangers(model: ModelProto, domains: frozenset[str]) -> tuple[Refusal, ...]
 
     own = {(function.domain, function.name) for function in model.functions}
     found = []
-    for body in (model.graph, *model.functions):
+    bodies: list[GraphProto | FunctionProto] = [model.graph, *model.functions]
+    for body in bodies:
         for node in nodes(body):
             known = node.domain in domains or (node.domain, node.op_type) in own
             if not known and not defs.has(node.op_type, domain=node.domain):
