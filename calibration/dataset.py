@@ -44,14 +44,14 @@ class Data:
             raise InputError(f"{len(self.samples)} samples but {len(self.expected)} expected answers; give one for each")
 
     def digest(self) -> str:
-        """Return the sha256 of every sample and expected answer, as hex."""
+        """Return the sha256 of the metric's name, every sample and every expected answer, as hex.
+
+        Raises:
+            InputError: a sample or answer holds something that has no bytes of its own.
+        """
         total = hashlib.sha256(self.metric.encode())
-        for sample in self.samples:
-            for name in sorted(sample):
-                total.update(name.encode())
-                _hash_into(total, sample[name])
-        for answer in self.expected:
-            _hash_into(total, answer)
+        _hash_into(total, list(self.samples))
+        _hash_into(total, list(self.expected))
         return total.hexdigest()
 
 
@@ -62,17 +62,18 @@ def from_reference(reference: str) -> Data:
         RecipeError: not of that form, no such module or function, or it returned something else.
     """
     module_name, _, function_name = reference.partition(":")
-    if not function_name:
+    if not module_name or module_name.startswith(".") or not function_name:
         raise RecipeError(f"data is {reference!r}, expected MODULE:FUNCTION such as mypackage.data:evaluation")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there and one of its own imports is not
         raise RecipeError(f"data module {module_name!r} is not found from {Path.cwd()}; name it as Python imports it") from error
-    if not hasattr(module, function_name):
+    function = getattr(module, function_name, None)
+    if not callable(function):
         raise RecipeError(f"data module {module_name!r} has no function {function_name!r}")
-    data = getattr(module, function_name)()
+    data = function()
     if not isinstance(data, Data):
         raise RecipeError(f"{reference} returned {type(data).__name__}, expected sanderling.calibration.dataset.Data")
     return data
@@ -81,9 +82,21 @@ def from_reference(reference: str) -> Data:
 def _hash_into(total: Any, value: Any) -> None:
     if isinstance(value, Path):
         total.update(value.read_bytes())
-    elif isinstance(value, (str, int, float)):
+    elif value is None or isinstance(value, (str, bytes, int, float)):
         total.update(repr(value).encode())
+    elif isinstance(value, (list, tuple)):
+        total.update(f"list of {len(value)}".encode())
+        for item in value:
+            _hash_into(total, item)
+    elif isinstance(value, dict):
+        _hash_into(total, [item for key in sorted(value, key=repr) for item in (key, value[key])])
     else:
-        array = np.ascontiguousarray(np.asarray(value))
-        total.update(f"{array.dtype}{array.shape}".encode())
-        total.update(array.tobytes())
+        _hash_array(total, value)
+
+
+def _hash_array(total: Any, value: Any) -> None:
+    array = np.asarray(value)
+    if array.dtype.hasobject:
+        raise InputError(f"{type(value).__name__} cannot be hashed; give numbers, texts, arrays, or lists or dicts of these")
+    total.update(f"{array.dtype}{array.shape}".encode())
+    total.update(array.tobytes())

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sanderling.calibration.profile import is_full
 from sanderling.ladder import Ladder, Rung, front
-from sanderling.manifest import Trial
+from sanderling.manifest import FULL, Trial
 
 RUNG = "rung"
 """Verdict of a trial that is in the ladder."""
@@ -19,10 +18,10 @@ def build_ladder(rungs: Sequence[Rung], metric: str) -> tuple[Ladder, tuple[Tria
     included, is as fast and as good.
 
     Args:
-        rungs: everything measured, the full model among them.
+        rungs: everything measured, the full model first.
         metric: what quality means.
     """
-    full = next(rung for rung in rungs if is_full(rung))
+    full = rungs[0]
     paying = [r for r in rungs if r is full or r.latency.p50_ms < full.latency.p50_ms]
     best = front(paying)
     if full not in best:
@@ -37,15 +36,15 @@ def _verdict(rung: Rung, full: Rung, ladder: Sequence[Rung]) -> str:
     if rung.latency.p50_ms >= full.latency.p50_ms:
         return f"no faster than the full model: {rung.latency.p50_ms:.2f} ms against {full.latency.p50_ms:.2f} ms"
     better = next(r for r in ladder if r.latency.p50_ms <= rung.latency.p50_ms and r.quality.score >= rung.quality.score)
-    return f"{name(better)} is as fast and as good: {_figures(better)} against {_figures(rung)}"
+    return f"{name(better, full)} is as fast and as good: {_figures(better)} against {_figures(rung)}"
 
 
-def name(rung: Rung) -> str:
-    """Return a rung in words, such as "vision/saliency@2 tokens.image=48"."""
-    if is_full(rung):
+def name(rung: Rung, full: Rung) -> str:
+    """Return a rung in words, such as "vision/saliency@2 tokens.image=48", or "full" for the full model."""
+    if (rung.settings, rung.graphs) == (full.settings, full.graphs):
         return "full"
-    graphs = " ".join(f"{c}/{g}" for c, g in rung.graphs.items() if g != "full")
-    return f"{graphs} {' '.join(f'{lever}={n}' for lever, n in rung.settings.items())}"
+    graphs = [f"{component}/{graph}" for component, graph in rung.graphs.items() if graph != FULL]
+    return " ".join([*graphs, *(f"{lever}={setting}" for lever, setting in rung.settings.items())])
 
 
 def _figures(rung: Rung) -> str:

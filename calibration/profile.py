@@ -10,6 +10,7 @@ import numpy as np
 from sanderling.budget import Plan
 from sanderling.calibration.dataset import Data, Sample
 from sanderling.calibration.quality import agreement, with_interval
+from sanderling.errors import InputError
 from sanderling.ladder import Cost, Quality, Rung
 from sanderling.manifest import FULL
 from sanderling.meter import peak_memory_mb, reset_peak_memory
@@ -53,18 +54,17 @@ def measure(session: Session, settings: Sequence[Setting], data: Data, progress:
 
     Args:
         session: the opened bundle.
-        settings: what to measure.
+        settings: what to measure, the full model first; without a score, the others are held against it.
         data: samples and the metric.
         progress: told after every sample.
     """
     plans = [session.at(s.settings, s.graphs) for s in settings]
-    full = session.at({})
     for _ in range(WARM_UP):
         for plan in plans:
             session.run(data.samples[0], plan=plan)
     records = [Record() for _ in plans]
     for index, sample in enumerate(data.samples):
-        reference = session.run(sample, plan=full) if data.score is None else None
+        reference = session.run(sample, plan=plans[0]) if data.score is None else None
         for turn in range(len(plans)):
             place = (index + turn) % len(plans)
             answer = session.run(sample, plan=plans[place])
@@ -128,13 +128,16 @@ def cost_of(milliseconds: Sequence[float]) -> Cost:
 
 
 def is_full(rung: Rung) -> bool:
-    """Return whether no lever acts in a rung."""
+    """Return whether no graph of a rung reduces its tokens; a loop may still be called less often."""
     return all(graph == FULL for graph in rung.graphs.values())
 
 
 def _score(data: Data, index: int, answer: Answer, reference: Answer | None) -> float:
     if data.score is not None:
-        return float(data.score(answer.outputs, data.expected[index]))
+        score = float(data.score(answer.outputs, data.expected[index]))
+        if not 0 <= score <= 1:
+            raise InputError(f"the score of sample {index} is {score}, expected 0 (wrong) to 1 (right)")
+        return score
     return agreement(answer.outputs, reference.outputs if reference else {})
 
 

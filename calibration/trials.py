@@ -24,7 +24,7 @@ Choice = tuple[str, str, dict[str, int]]
 def settings_to_try(
     model: ModelSpec, graphs: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]]
 ) -> list[Setting]:
-    """Return every combination of one choice per component, the full model first.
+    """Return every combination of one choice per component, the full model first: every lever at its maximum.
 
     Args:
         model: components and levers.
@@ -33,7 +33,7 @@ def settings_to_try(
     Raises:
         RecipeError: too many combinations to measure.
     """
-    full = {lever.name: lever.default for lever in model.levers}
+    full = {lever.name: lever.maximum for lever in model.levers}
     per_component = [_choices(component.name, graphs) for component in model.components]
     loops = [_loop_choices(model, component.loop.lever) for component in model.components if component.loop]
     total = math.prod(len(choices) for choices in (*per_component, *loops))
@@ -60,6 +60,6 @@ def _choices(component: str, graphs: Mapping[str, Mapping[str, Sequence[Mapping[
 
 def _loop_choices(model: ModelSpec, name: str) -> list[Choice]:
     lever = model.lever(name)
-    counts = {max(lever.minimum, round(lever.maximum * f)) for f in LOOP_FRACTIONS} | {lever.default}
+    counts = {max(lever.minimum, round(lever.maximum * f)) for f in LOOP_FRACTIONS} | {lever.default, lever.maximum}
     return [("", "", {name: count}) for count in sorted(counts, reverse=True)]
 

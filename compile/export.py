@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from sanderling.errors import UnsupportedError
 from sanderling.spec import Component
-from torch import Tensor, nn
 
 OPSET = 20
 """ONNX operator set that every supported engine reads."""

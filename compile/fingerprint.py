@@ -103,7 +103,7 @@ def _files(modules: Iterable[str]) -> set[Path]:
 
 
 def _is_steady(module: str) -> bool:
-    return module.split(".")[0] in STEADY
+    return module.split(".", maxsplit=1)[0] in STEADY
 
 
 def _file(module: str) -> Path | None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from sanderling.calibration.dataset import Sample
 from sanderling.compile.work import GraphPlan, Work
 from sanderling.engine import AnyArray, OpenOptions, opener
@@ -17,7 +19,6 @@ from sanderling.manifest import FULL, Golden, GoldenCase, GoldenInput
 from sanderling.npy import array_bytes
 from sanderling.spec import ArrayInput, Component, ImageInput, InputSpec, ModelSpec, TensorSpec, TextInput
 from sanderling.text import Tokenizer
-from torch import Tensor, nn
 
 
 def make_golden(work: Work, sample: Sample) -> tuple[Golden, dict[str, bytes]]:
@@ -150,18 +151,21 @@ def _run_module(
     with torch.inference_mode():
         returned = module(*arguments, *(torch.tensor(setting) for setting in levers))
     tensors = returned if isinstance(returned, tuple) else (returned,)
-    if [_form(t) for t in tensors] != [(spec.dtype, len(spec.shape)) for spec in component.outputs]:
+    if len(tensors) != len(component.outputs) or not all(map(_fits, component.outputs, tensors)):
         raise RecipeError(
-            f"component {component.name!r} returned {_words(tensors)}; its outputs are described as "
+            f"component {component.name!r} returned {', '.join(map(_words, tensors))}; its outputs are described as "
             f"{', '.join(f'{spec.dtype} {list(spec.shape)}' for spec in component.outputs)}; correct one of the two"
         )
     return {spec.name: tensor.numpy() for spec, tensor in zip(component.outputs, tensors, strict=True)}
 
 
-def _form(value: object) -> tuple[str, int] | None:
-    return (str(value.dtype).removeprefix("torch."), value.ndim) if isinstance(value, Tensor) else None
+def _fits(spec: TensorSpec, value: object) -> bool:
+    if not isinstance(value, Tensor) or value.ndim != len(spec.shape):
+        return False
+    lengths = all(axis == length for axis, length in zip(spec.shape, value.shape, strict=True) if isinstance(axis, int))
+    return lengths and str(value.dtype) == f"torch.{spec.dtype}"
 
 
-def _words(values: tuple[object, ...]) -> str:
-    known = (f"{_form(v)[0]} {list(v.shape)}" if isinstance(v, Tensor) else type(v).__name__ for v in values)
-    return ", ".join(known)
+def _words(value: object) -> str:
+    is_tensor = isinstance(value, Tensor)
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}" if is_tensor else type(value).__name__

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from sanderling.calibration.dataset import Data, Sample
 from sanderling.compile.architecture import Adapted
 from sanderling.engine import AnyArray
-from sanderling.spec import ArrayInput, ImageInput, InputSpec
+from sanderling.errors import InputError, RecipeError
+from sanderling.spec import ArrayInput, ImageInput, InputSpec, TextInput
+from sanderling.text import Tokenizer
 
 METRIC = "agreement with the full model on made-up inputs"
-FREE_LENGTH = 4
 WORDS = ("a", "red", "car", "left", "of", "the", "tree")
 
 
@@ -37,7 +39,24 @@ def _value(spec: InputSpec, adapted: Adapted, rng: np.random.Generator) -> Any:
         return _picture(spec, rng)
     if isinstance(spec, ArrayInput):
         return _array(spec, adapted, rng)
-    return " ".join(str(word) for word in rng.choice(WORDS, size=4))
+    return _text(spec, adapted, rng)
+
+
+def _text(spec: TextInput, adapted: Adapted, rng: np.random.Generator) -> str:
+    """Return four words, or as many of them as the model takes."""
+    tokenizer = Tokenizer(adapted.files[spec.tokenizer])
+    words = [str(word) for word in rng.choice(WORDS, size=4)]
+    while len(words) > 1 and not _fits(tokenizer, " ".join(words), spec):
+        words.pop()
+    return " ".join(words)
+
+
+def _fits(tokenizer: Tokenizer, text: str, spec: TextInput) -> bool:
+    try:
+        tokenizer.encode(text, spec)
+    except InputError:
+        return False
+    return True
 
 
 def _picture(spec: ImageInput, rng: np.random.Generator) -> AnyArray:
@@ -51,19 +70,21 @@ def _picture(spec: ImageInput, rng: np.random.Generator) -> AnyArray:
 
 
 def _array(spec: ArrayInput, adapted: Adapted, rng: np.random.Generator) -> AnyArray:
-    """Return noise for floats; for integers the traced example's first row, which the model is known to take."""
-    batch = 1 if spec.shape and isinstance(spec.shape[0], str) else None
-    shape = [FREE_LENGTH if isinstance(axis, str) else axis for axis in spec.shape]
-    if np.issubdtype(np.dtype(spec.dtype), np.floating):
-        return rng.standard_normal([batch or shape[0], *shape[1:]] if shape else []).astype(spec.dtype)
+    """Return one row in the form of the traced example: noise for floats, for others what the model is known to take."""
     example = _example(spec.name, adapted)
-    return example[:1] if batch else example
+    row = example[:1] if spec.shape and isinstance(spec.shape[0], str) else example
+    if np.issubdtype(row.dtype, np.floating):
+        return np.asarray(rng.standard_normal(row.shape), dtype=row.dtype)
+    return row
 
 
 def _example(name: str, adapted: Adapted) -> AnyArray:
-    for component, part in zip(adapted.spec.components, adapted.parts, strict=True):
-        for tensor, value in zip(component.inputs, part.example, strict=True):
-            if tensor.name == name:
-                array: AnyArray = value.numpy()
-                return array
-    raise KeyError(name)
+    examples = {
+        tensor.name: value
+        for part in adapted.parts
+        for tensor, value in zip(adapted.spec.component(part.component).inputs, part.example, strict=True)
+    }
+    if name not in examples:
+        raise RecipeError(f"model {adapted.spec.name!r} has input {name!r}, which no component reads; leave it out")
+    array: AnyArray = examples[name].numpy()
+    return array

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+
+from torch import Tensor
 
 from sanderling import lookup, machine
 from sanderling.bundle import Bundle, write_bundle
@@ -16,21 +18,21 @@ from sanderling.calibration.pareto import build_ladder
 from sanderling.calibration.profile import Progress, measure
 from sanderling.calibration.trials import settings_to_try
 from sanderling.codec import to_json
-from sanderling.compile.cache import Cache, versions
+from sanderling.compile.cache import Cache, digest, versions
+from sanderling.compile.checks import check_adapted, check_output, check_samples
 from sanderling.compile.golden import make_golden
 from sanderling.compile.lowering import lower_all
 from sanderling.compile.made_up import make_up
 from sanderling.compile.pass_runner import Pass, run_passes
 from sanderling.compile.passes.reduce import Reduce
 from sanderling.compile.recipe import Recipe
-from sanderling.compile.sources import Source, adapt
+from sanderling.compile.sources import Source, adapt, kept_in_mode
 from sanderling.compile.work import Work, begin
 from sanderling.engine import opener, usable_cores
 from sanderling.errors import UnsupportedError
 from sanderling.ladder import Ladder
 from sanderling.manifest import SCHEMA, Manifest, Measured, Provenance
 from sanderling.session import Session
-from torch import Tensor
 
 MADE_UP_SAMPLES = 40
 """Samples made up when no data is given."""
@@ -71,21 +73,26 @@ def compile_model(
     """
     recipe = recipe or Recipe()
     output = Path(output)
-    adapted = adapt(source, example_inputs)
-    data = evaluation or make_up(adapted, MADE_UP_SAMPLES, recipe.seed)
-    chosen_device = device or machine.fitting_device()
-    targets = _targets(recipe, chosen_device)
-    passes = _passes(recipe, adapted.spec.sites != ())
-    work, changes = run_passes(begin(adapted), passes)
-    for change in changes:
-        progress(change, 0, 0)
-
-    made = lower_all(work, targets, cache or Cache(), progress)
+    check_output(output)  # now, not after minutes of work
+    with kept_in_mode(source):
+        adapted = adapt(source, example_inputs)
+        check_adapted(adapted)
+        data = evaluation or make_up(adapted, MADE_UP_SAMPLES, recipe.seed)
+        for given in (data, calibration or data):
+            check_samples(adapted.spec, given)
+        chosen_device = device or machine.fitting_device()
+        targets = _targets(recipe, chosen_device)
+        passes = _passes(recipe, adapted.spec.sites != ())
+        work, changes = run_passes(begin(adapted), passes)
+        for change in changes:
+            progress(change, 0, 0)
+        # Before lowering, because torch says in a second what is wrong with a module or a sample.
+        golden, golden_members = make_golden(work, (calibration or data).samples[0])
+        made = lower_all(work, targets, cache or Cache(), progress)
     progress(f"{made.reused} of {len(made.graphs)} graphs reused from an earlier compile", 0, 0)
-    golden, golden_members = make_golden(work, (calibration or data).samples[0])
     provenance = Provenance(
         source=adapted.source,
-        data="" if evaluation is None else evaluation.digest(),
+        data=_data_digest(calibration, evaluation),
         recipe=recipe.effective(passes, targets),
         versions=versions(),
     )
@@ -99,6 +106,11 @@ def compile_model(
         measured = _measure(unmeasured, work, data, chosen_device, targets, recipe, progress)
     write_bundle(output, {**members, "measured.json": to_json(measured)})
     return output
+
+
+def _data_digest(calibration: Data | None, evaluation: Data | None) -> str:
+    digests = [data.digest() for data in (calibration, evaluation) if data is not None]
+    return digest(*digests) if len(digests) > 1 else "".join(digests)
 
 
 def _measure(
@@ -151,7 +163,8 @@ def _passes(recipe: Recipe, has_sites: bool) -> tuple[tuple[str, Pass], ...]:
 
 def _targets(recipe: Recipe, device: str) -> tuple[str, ...]:
     """Return the targets to try: those asked for, all of which must be there, or those of the device that are."""
-    wanted: Sequence[str] = recipe.targets or lookup.find("device", device).targets
+    usual: tuple[str, ...] = lookup.find("device", device).targets  # looked up even if not used: the name may be wrong
+    wanted = recipe.targets or usual
     missing = {name: reason for name in wanted if (reason := opener(name).missing()) is not None}
     if recipe.targets and missing:
         raise UnsupportedError("; ".join(missing.values()))

@@ -12,10 +12,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import MappingProxyType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from sanderling import lookup
 from sanderling.budget import Budget
@@ -23,6 +25,13 @@ from sanderling.codec import plain
 from sanderling.compile.pass_runner import Pass
 from sanderling.engine import usable_cores
 from sanderling.errors import MissingExtraError, RecipeError
+
+_PLAIN: dict[Any, tuple[tuple[type, ...], str]] = {
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a name"),
+}
+"""Kind of option -> the types that YAML may give it, and what to call it."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,15 @@ class Recipe:
     threads: int | None = None
     budget: Budget | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise RecipeError(f"threads is {self.threads}, expected at least 1; leave it out for one per core")
+        if self.seed < 0:
+            raise RecipeError(f"seed is {self.seed}, expected 0 or more")
+        twice = [target for target, times in Counter(self.targets).items() if times > 1]
+        if twice:
+            raise RecipeError(f"target {twice[0]!r} is listed twice")
 
     def effective(self, passes: tuple[tuple[str, Pass], ...], targets: tuple[str, ...]) -> str:
         """Return the recipe with every default filled in, as canonical JSON."""
@@ -69,7 +87,7 @@ def read_recipe(path: Path) -> Recipe:
         parsed = yaml.safe_load(path.read_text())
     except OSError as error:
         raise RecipeError(f"recipe {path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"recipe {path} is not YAML: {error}") from error
     return from_mapping(parsed or {})
 
@@ -82,14 +100,20 @@ def from_mapping(given: Mapping[str, Any]) -> Recipe:
     """
     if not isinstance(given, Mapping):
         raise RecipeError(f"a recipe is a mapping, got {type(given).__name__}")
-    fields = _checked(Recipe, given, "recipe")
-    if fields.get("passes") is not None:
-        fields["passes"] = tuple(_read_pass(entry) for entry in fields["passes"])
-    if fields.get("budget") is not None:
-        fields["budget"] = Budget(**_checked(Budget, fields["budget"], "budget"))
+    fields = _checked(Recipe, given, "recipe", {"passes": _read_passes, "budget": _read_budget})
     for target in fields.get("targets", ()):
         lookup.find("target", target)
     return Recipe(**fields)
+
+
+def _read_passes(given: Any, where: str) -> tuple[tuple[str, Pass], ...] | None:
+    if given is not None and not isinstance(given, list):
+        raise RecipeError(f"{where} is {given!r}, expected a list")
+    return None if given is None else tuple(_read_pass(entry) for entry in given)
+
+
+def _read_budget(given: Any, where: str) -> Budget | None:
+    return None if given is None else Budget(**_checked(Budget, given, where))
 
 
 def _read_pass(entry: Any) -> tuple[str, Pass]:
@@ -99,11 +123,13 @@ def _read_pass(entry: Any) -> tuple[str, Pass]:
         raise RecipeError(f"a pass is a name, or one name with its options, got {entry!r}")
     name, options = next(iter(entry.items()))
     kind = lookup.find("pass", str(name))
-    return str(name), kind(**_checked(kind, options or {}, f"pass {name!r}"))
+    return str(name), kind(**_checked(kind, {} if options is None else options, f"pass {name!r}"))
 
 
-def _checked(kind: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the fields with lists as tuples, after checking names and types."""
+def _checked(
+    kind: type, given: Any, where: str, readers: Mapping[str, Callable[[Any, str], Any]] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Return the fields with lists as tuples, after checking names and types; `readers` read fields of other forms."""
     if not isinstance(given, Mapping):
         raise RecipeError(f"{where} is {given!r}, expected options by name")
     hints = get_type_hints(kind)
@@ -114,20 +140,22 @@ def _checked(kind: type, given: Mapping[str, Any], where: str) -> dict[str, Any]
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise RecipeError(f"{where} has no option {name!r}{hint} Known: {', '.join(known)}.")
-        checked[name] = _convert(value, hints[name], f"{where}: {name}")
+        path = f"{where}: {name}"
+        checked[name] = readers[name](value, path) if name in readers else _convert(value, hints[name], path)
     return checked
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
-    text = str(hint)
-    if isinstance(value, list):
-        if "tuple" not in text:
-            raise RecipeError(f"{where} is a list, expected {hint}")
-        return tuple(value)
-    if "tuple" in text and not isinstance(value, tuple) and value is not None:
-        raise RecipeError(f"{where} is {value!r}, expected a list")
-    if isinstance(value, bool) or (hint in (int, int | None) and value is not None and not isinstance(value, int)):
-        raise RecipeError(f"{where} is {value!r}, expected {hint}")
-    if hint in (float, float | None) and value is not None and not isinstance(value, (int, float)):
-        raise RecipeError(f"{where} is {value!r}, expected a number")
+    """Return a value as the hint wants it: a list as a tuple, a whole number where a number is expected as it is."""
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    kind = next(option for option in options if option is not type(None))
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise RecipeError(f"{where} is {value!r}, expected a list")
+        return tuple(_convert(item, get_args(kind)[0], f"{where}[{place}]") for place, item in enumerate(value))
+    allowed, words = _PLAIN.get(kind, ((type(value),), ""))
+    if type(value) not in allowed:
+        raise RecipeError(f"{where} is {value!r}, expected {words}")
     return value

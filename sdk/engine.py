@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias, cast
 from numpy.typing import NDArray
 
 from sanderling import lookup
+from sanderling.errors import InputError
 
 AnyArray: TypeAlias = NDArray[Any]
 
@@ -30,6 +31,10 @@ class OpenOptions:
 
     threads: int = field(default_factory=usable_cores)
     processor: str = "CPU"
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:  # engines would take 0 for "as many as you like"
+            raise InputError(f"threads is {self.threads}, expected at least 1")
 
 
 class Engine(Protocol):

@@ -10,14 +10,14 @@ class ProgressLine:
     """Call it with what is going on, how much is done and how much there is; a total of 0 marks a plain message.
 
     Args:
-        stream: where to write; standard error, so that standard output stays clean for results.
+        stream: where to write; standard error when None, so that standard output stays clean for results.
     """
 
     WIDTH = 28
 
-    def __init__(self, stream: TextIO = sys.stderr) -> None:
-        self._stream = stream
-        self._moving = stream.isatty()
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._moving = self._stream.isatty()
         self._stage = ""
 
     def __call__(self, what: str, done: int, total: int) -> None:

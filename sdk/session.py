@@ -174,8 +174,9 @@ class Session:
                 raise BudgetError(
                     f"{name}={setting} would change nothing: no chosen graph has that lever; name one in `graphs`"
                 )
-        full = {name: levers[name].default for name in levers} | dict(settings)
-        return Plan(full, chosen, None, None, "asked for by the caller")
+        # A lever that no chosen graph has leaves nothing out, whatever its default is.
+        full = {name: lever.default if name in used else lever.maximum for name, lever in levers.items()}
+        return Plan(full | dict(settings), chosen, None, None, "asked for by the caller")
 
     def close(self) -> None:
         """Let go of the engines and the file."""

@@ -6,6 +6,7 @@ measurement, not here.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from sanderling import lookup
@@ -43,7 +44,10 @@ class Reduce:
         if unknown:
             return f"no site at layer {unknown[0]}; sites are at {known}"
         wrong = [fraction for fraction in self.fractions if not 0 < fraction < 1]
-        return f"fraction {wrong[0]} is not between 0 and 1" if wrong else None
+        if wrong:
+            return f"fraction {wrong[0]} is not between 0 and 1"
+        twice = [name for name, times in Counter((*self.reducers, *self.layers)).items() if times > 1]
+        return f"{twice[0]!r} is listed twice" if twice else None
 
     def apply(self, work: Work) -> PassResult:
         """Return the work with one more graph per reducer and site."""

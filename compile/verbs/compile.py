@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ class Notes(ProgressLine):
     """Shows progress, and remembers the plain messages for the result."""
 
     def __init__(self) -> None:
-        super().__init__(sys.stderr)
+        super().__init__()
         self.notes: list[str] = []
 
     def __call__(self, what: str, done: int, total: int) -> None:

@@ -101,7 +101,8 @@ def main() -> None:
     with sanderling.load(bundle) as session:
         rows = make_rows(session)
         answer_all(session, rows, options.questions)
-        print("\nThe ladder:", ", ".join(rung_name(rung) for rung in session.measured.ladder.rungs))
+        rungs = session.measured.ladder.rungs
+        print("\nThe ladder:", ", ".join(rung_name(rung, rungs[-1]) for rung in rungs))
     header = ["answered by", "deadline ms", "tokens", "p50 ms", "p99 ms", "met", "accuracy"]
     print(f"\n{options.questions} fresh questions, each asked in every way:\n")
     print(table(header, [row.cells() for row in rows]))

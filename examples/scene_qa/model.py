@@ -28,6 +28,7 @@ class SceneVision(nn.Module):
     def __init__(self, reduce_at: ReduceAt | None = None) -> None:
         super().__init__()
         self.encoder = VisionEncoder(VISION, reduce_at)
+        self.encoder.position_embedding.data = grid_waves(VISION.side, WIDTH)
 
     def forward(self, pixel_values: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return the tokens, how many patches each stands for, and which patch each was.
@@ -43,13 +44,31 @@ class SceneVision(nn.Module):
         return tokens.rows, tokens.sizes, tokens.kept
 
 
+def waves(places: int, width: int) -> Tensor:
+    """Return sines and cosines of a place at falling frequencies, [places, width], to start a position table from.
+
+    A table that starts near zero stays drowned by pictures and words, and "where" is then never learned: after 1,900
+    steps no linear read-out found a token's place. Waves as loud as the patches carry it from the first step.
+    """
+    octaves = 10 ** torch.linspace(0, -1.5, width // 2)
+    angles = torch.arange(places)[:, None] * octaves
+    return 0.6 * torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def grid_waves(side: int, width: int) -> Tensor:
+    """Return the waves of both coordinates, half the channels each, [side * side, width]."""
+    one = waves(side, width // 2)
+    rows, columns = one[:, None, :].expand(side, side, -1), one[None, :, :].expand(side, side, -1)
+    return torch.cat([rows, columns], dim=-1).reshape(side * side, width)
+
+
 class SceneText(nn.Module):
     """Word ids -> text tokens."""
 
     def __init__(self) -> None:
         super().__init__()
         self.token_embedding = nn.Embedding(len(WORDS), WIDTH)
-        self.position_embedding = nn.Parameter(torch.randn(MAX_WORDS, WIDTH) * 0.02)
+        self.position_embedding = nn.Parameter(waves(MAX_WORDS, WIDTH))
         self.layers = nn.ModuleList(EncoderLayer(WIDTH, HEADS, 4 * WIDTH) for _ in range(2))
 
     def forward(self, input_ids: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ _WORD_IDS = {word: index for index, word in enumerate(WORDS)}
 class Options:
     """How to train; every field is a command-line option of the same name."""
 
-    steps: int = 4600
+    steps: int = 4000
     pictures: int = 32
     questions: int = 8
     learning_rate: float = 1e-3
