@@ -41,7 +41,7 @@ class Data:
         if not self.samples:
             raise InputError("the data set has no samples; give at least one")
         if self.score is not None and len(self.expected) != len(self.samples):
-            raise InputError(f"{len(self.samples)} samples but {len(self.expected)} expected answers; give one for each")
+            raise InputError(f"{len(self.samples)} samples but {len(self.expected)} expected answers; give one each")
 
     def digest(self) -> str:
         """Return the sha256 of the metric's name, every sample and every expected answer, as hex.
@@ -69,7 +69,9 @@ def from_reference(reference: str) -> Data:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there and one of its own imports is not
-        raise RecipeError(f"data module {module_name!r} is not found from {Path.cwd()}; name it as Python imports it") from error
+        raise RecipeError(
+            f"data module {module_name!r} is not found from {Path.cwd()}; name it as Python imports it"
+        ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise RecipeError(f"data module {module_name!r} has no function {function_name!r}")
@@ -97,6 +99,7 @@ def _hash_into(total: Any, value: Any) -> None:
 def _hash_array(total: Any, value: Any) -> None:
     array = np.asarray(value)
     if array.dtype.hasobject:
-        raise InputError(f"{type(value).__name__} cannot be hashed; give numbers, texts, arrays, or lists or dicts of these")
+        kind = type(value).__name__
+        raise InputError(f"{kind} cannot be hashed; give numbers, texts, arrays, or lists or dicts of these")
     total.update(f"{array.dtype}{array.shape}".encode())
     total.update(array.tobytes())

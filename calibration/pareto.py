@@ -35,7 +35,8 @@ def _verdict(rung: Rung, full: Rung, ladder: Sequence[Rung]) -> str:
         return RUNG
     if rung.latency.p50_ms >= full.latency.p50_ms:
         return f"no faster than the full model: {rung.latency.p50_ms:.2f} ms against {full.latency.p50_ms:.2f} ms"
-    better = next(r for r in ladder if r.latency.p50_ms <= rung.latency.p50_ms and r.quality.score >= rung.quality.score)
+    cost, score = rung.latency.p50_ms, rung.quality.score
+    better = next(r for r in ladder if r.latency.p50_ms <= cost and r.quality.score >= score)
     return f"{name(better, full)} is as fast and as good: {_figures(better)} against {_figures(rung)}"
 
 

@@ -48,7 +48,7 @@ class Spread:
 
 def ladder_svg(dots: Sequence[Dot], ladder: Ladder) -> str:
     """Return latency against quality: every setting as a small dot, the rungs joined, with their intervals."""
-    figure, axes = _figure(7.4, 4.6)
+    figure, axes = _figure(7.4, 4.9)
     for place, rule in enumerate(sorted({dot.rule for dot in dots if not dot.is_rung})):
         colour, shape = COLOURS[place % len(COLOURS)], SHAPES[place % len(SHAPES)]
         for at_input in (True, False):
@@ -64,13 +64,13 @@ def ladder_svg(dots: Sequence[Dot], ladder: Ladder) -> str:
     axes.set_xlabel("latency of a whole call, median, ms")
     axes.set_ylabel(ladder.metric)
     axes.set_xlim(left=0)
-    axes.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9, edgecolor="#dfe3e8")
+    figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=4)  # outside, where no dot can be
     return _svg(figure, "ladder")
 
 
 def spread_svg(spreads: Sequence[Spread]) -> str:
     """Return the distribution of each rung's calls, with its 50th, 90th and 99th percentiles marked."""
-    figure, axes = _figure(7.4, 1.1 + 0.46 * len(spreads))
+    figure, axes = _figure(7.4, 1.3 + 0.46 * len(spreads))
     values = [np.asarray(spread.milliseconds, dtype=np.float64) for spread in spreads]
     edge = 1.15 * max(float(np.percentile(v, 99)) for v in values)
     for place, found in enumerate(values):
@@ -79,13 +79,15 @@ def spread_svg(spreads: Sequence[Spread]) -> str:
         for shape, name, at in zip("|dX", ("p50", "p90", "p99"), percentiles, strict=True):
             size = 13 if shape == "|" else 6
             label = name if place == 0 else None
-            axes.plot([at], [place], shape, color="#1d2126", ms=size, mew=1.6 if shape == "|" else 0.5, label=label, zorder=3)
+            axes.plot(
+                [at], [place], shape, color="#1d2126", ms=size, mew=1.6 if shape == "|" else 0.5, label=label, zorder=3
+            )
         _note_beyond(axes, place, int((found > edge).sum()), edge)
     axes.set_yticks(range(len(spreads)), [spread.name for spread in spreads])
     axes.set_xlim(0, edge)
     axes.set_ylim(-0.6, len(spreads) - 0.4)
     axes.set_xlabel("latency of a whole call, ms")
-    axes.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9, edgecolor="#dfe3e8", ncols=3)
+    figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=3)
     return _svg(figure, "spread")
 
 
@@ -109,7 +111,9 @@ def _draw_violin(axes: Any, place: int, values: Any) -> None:
 
 def _note_beyond(axes: Any, place: int, count: int, edge: float) -> None:
     if count:
-        axes.annotate(f"{count} beyond", (edge, place), xytext=(-4, 7), textcoords="offset points", ha="right", fontsize=7)
+        axes.annotate(
+            f"{count} beyond", (edge, place), xytext=(-4, 7), textcoords="offset points", ha="right", fontsize=7
+        )
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
@@ -133,7 +137,7 @@ def _svg(figure: Any, name: str) -> str:
     import matplotlib as mpl
 
     file = io.StringIO()
-    # Letters as outlines, so that the page looks the same without our fonts; ids salted, because both plots share a page.
+    # Letters as outlines, so that the page looks the same without our fonts; ids salted, because plots share a page.
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": name}):
         figure.savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue()

@@ -71,7 +71,7 @@ def make_report(bundle: Bundle, calls: int, samples: Sequence[Sample], progress:
 def _top(bundle: Bundle, manifest: Manifest, measured: Measured) -> list[str]:
     model = manifest.model
     size = sum(bundle.size(name) for name in bundle.names()) / 1e6
-    parts = [
+    return [
         heading(model.name, level=1),
         paragraph(f"Compiled for device {measured.device}: {bundle.path.name}, {size:.2f} MB", "soft"),
         *_warnings(measured),
@@ -86,7 +86,6 @@ def _top(bundle: Bundle, manifest: Manifest, measured: Measured) -> list[str]:
             ]
         ),
     ]
-    return parts
 
 
 def _warnings(measured: Measured) -> list[str]:
@@ -104,15 +103,10 @@ def _warnings(measured: Measured) -> list[str]:
 def _ladder_part(manifest: Manifest, measured: Measured) -> list[str]:
     ladder = measured.ladder
     best, cheapest = ladder.rungs[-1], ladder.rungs[0]
-    speed = best.latency.p50_ms / cheapest.latency.p50_ms
     dots = [_dot(manifest, trial) for trial in measured.trials]
     return [
         heading("Ladder: what a budget buys"),
-        paragraph(
-            f"{len(ladder.rungs)} rungs, from {figure(cheapest.latency.p50_ms)} ms at quality "
-            f"{cheapest.quality.score:.3f} to {figure(best.latency.p50_ms)} ms at {best.quality.score:.3f}: the cheapest "
-            f"is {speed:.1f} times as fast as the full model. A rung is here only if nothing tried is as fast and as good."
-        ),
+        paragraph(_ladder_words(best, cheapest, len(ladder.rungs))),
         drawing(
             ladder_svg(dots, ladder),
             "Every setting that was measured. White circles on the line are the ladder; small marks are settings that "
@@ -120,6 +114,17 @@ def _ladder_part(manifest: Manifest, measured: Measured) -> list[str]:
         ),
         html_table(ladder_head(ladder), [ladder_row(rung) for rung in ladder.rungs], "The ladder, cheapest first"),
     ]
+
+
+def _ladder_words(best: Rung, cheapest: Rung, count: int) -> str:
+    if count == 1:
+        return "One rung, the full model: nothing that was tried is faster and pays for what it costs in quality."
+    speed = best.latency.p50_ms / cheapest.latency.p50_ms
+    return (
+        f"{count} rungs, from {figure(cheapest.latency.p50_ms)} ms at quality {cheapest.quality.score:.3f} to "
+        f"{figure(best.latency.p50_ms)} ms at {best.quality.score:.3f}: the cheapest is {speed:.1f} times as fast as "
+        "the full model. A rung is here only if nothing tried is as fast and as good."
+    )
 
 
 def _dot(manifest: Manifest, trial: Trial) -> Dot:
@@ -179,7 +184,9 @@ def _kept_part(session: Session, ladder: Ladder, samples: Sequence[Sample]) -> l
         ),
     ]
     for sample in samples:
-        said = [f"{name}: {value}" for name, value in sample.items() if isinstance(value, str) and name != grid.image.name]
+        said = [
+            f"{name}: {value}" for name, value in sample.items() if isinstance(value, str) and name != grid.image.name
+        ]
         parts += [paragraph(text, "soft") for text in said]
         items = []
         for rung in _spaced(ladder.rungs):
@@ -207,7 +214,11 @@ def _engines_part(measured: Measured) -> list[str]:
     head = ("component", "graph", "setting", "engine", "threads", "median ms", "")
     return [
         heading("Why each component runs where it does"),
-        html_table(head, rows, "Engines took turns on the same input; the engine and number of threads with the lowest sum over a component's rows won."),
+        html_table(
+            head,
+            rows,
+            "Engines took turns on the same input; the lowest sum over a component's rows won.",
+        ),
     ]
 
 

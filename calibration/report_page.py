@@ -23,17 +23,19 @@ p { margin: .4rem 0 .8rem; max-width: 44rem; }
 .soft, figcaption, caption { color: var(--soft); }
 .warn { border: 2px solid var(--warn); border-radius: 6px; padding: .6rem .8rem; max-width: none; background: #fff7ea; }
 .wide { overflow-x: auto; margin: .75rem 0; }
-.wide svg { display: block; width: 100%; min-width: 34rem; height: auto; }
+.wide svg { display: block; width: 100%; min-width: 27rem; height: auto; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding: 0 0 .4rem; }
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 600; white-space: nowrap; }
-td.n, th.n { text-align: right; white-space: nowrap; }
-td.long { min-width: 16rem; overflow-wrap: anywhere; }
+td { white-space: nowrap; }
+td.n, th.n { text-align: right; }
+td.long { min-width: 16rem; white-space: normal; overflow-wrap: anywhere; }
 dl.facts { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.25rem; margin: .8rem 0; }
 dl.facts dt { color: var(--soft); }
 dl.facts dd { margin: 0; overflow-wrap: anywhere; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: 1rem; margin: .75rem 0; }
+.pictures { display: grid; gap: 1rem; margin: .75rem 0; }
+.pictures { grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); }
 .pictures figure, figure { margin: 0; }
 .pictures img { width: 100%; image-rendering: pixelated; border: 1px solid var(--line); display: block; }
 .pictures figcaption { font-size: .8rem; line-height: 1.35; padding-top: .3rem; }

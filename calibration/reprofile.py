@@ -86,9 +86,7 @@ def _placed(bundle: Bundle, before: Measured | None, threads: int | None, progre
     drift = compare(bundle, first, targets, progress)
     check(drift)
     chosen, costs = choose_targets(bundle, first, targets, progress)
-    return replace(
-        first, targets=chosen.targets, component_threads=chosen.threads, drift=drift, target_costs=costs
-    )
+    return replace(first, targets=chosen.targets, component_threads=chosen.threads, drift=drift, target_costs=costs)
 
 
 def _device(before: Measured | None) -> tuple[str, bool]:

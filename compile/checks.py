@@ -22,7 +22,9 @@ def check_output(path: Path) -> None:
     """
     folder = path.absolute().parent
     if path.is_dir():
-        raise UserError(f"cannot write {path}: this is a folder; give the path of a file, such as {path / 'model.sand'}")
+        raise UserError(
+            f"cannot write {path}: this is a folder; give the path of a file, such as {path / 'model.sand'}"
+        )
     if not folder.is_dir():
         raise UserError(f"cannot write {path}: there is no folder {path.parent}; make it, or choose another")
     if not os.access(folder, os.W_OK):
@@ -77,10 +79,11 @@ def _example_problems(part: Part, component: Component) -> Iterator[str]:
     for spec, tensor in zip(component.inputs, part.example, strict=True):
         where = f"the example for {part.component!r}'s {spec.name!r}"
         came = f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
-        fixed = [axis if isinstance(axis, int) else length for axis, length in zip(spec.shape, tensor.shape, strict=False)]
-        if f"torch.{spec.dtype}" != str(tensor.dtype) or len(spec.shape) != tensor.ndim or fixed != list(tensor.shape):
+        axes = list(zip(spec.shape, tensor.shape, strict=False))
+        fits = len(axes) == tensor.ndim == len(spec.shape) and all(axis in (length, str(axis)) for axis, length in axes)
+        if f"torch.{spec.dtype}" != str(tensor.dtype) or not fits:
             yield f"{where} is {came}, expected {spec.dtype} {list(spec.shape)}"
-        elif any(isinstance(axis, str) and length < 2 for axis, length in zip(spec.shape, tensor.shape, strict=True)):
+        elif any(isinstance(axis, str) and length < 2 for axis, length in axes):
             # The exporter takes a length of 0 or 1 for a constant, whatever it is told.
             yield f"{where} is {came}; each named axis of {list(spec.shape)} needs a length of at least 2 to stay free"
 
@@ -90,7 +93,7 @@ def _probe_problems(part: Part, model: ModelSpec) -> Iterator[str]:
         lever = model.lever(site.lever)
         outside = [setting for setting in part.probe if not lever.minimum <= setting <= lever.maximum]
         if site.component == part.component and outside:
-            yield f"part {part.component!r} has probe {outside[0]}, {lever.name} goes from {lever.minimum} to {lever.maximum}"
+            yield f"part {part.component!r} has probe {outside[0]}, expected {lever.minimum} to {lever.maximum}"
             return
 
 

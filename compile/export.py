@@ -37,7 +37,8 @@ def export(module: nn.Module, component: Component, example: Sequence[Tensor], l
         with _quiet(), torch.inference_mode(False), torch.no_grad():
             program = torch.onnx.export(
                 module.eval(),
-                (*example, *scalars),
+                # Copies, because one tensor given for two inputs would be traced as one input.
+                (*(tensor.clone() for tensor in example), *scalars),
                 dynamo=True,
                 verbose=False,
                 opset_version=OPSET,

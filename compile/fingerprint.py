@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 STEADY = (frozenset(sys.stdlib_module_names) - {"__main__"}) | {"numpy", "sanderling", "torch"}
-"""Packages whose files are not read: the cache's keys have their versions, and the digest of Sanderling's own source."""
+"""Packages whose files are not read: the cache's keys have their versions, or the digest of Sanderling's own source."""
 
 _MACHINERY = frozenset(vars(nn.Module()))
 
@@ -27,12 +27,13 @@ def module_digest(module: nn.Module) -> str:
     source of their classes together with the user's own code that those import, however far. Of installed libraries the
     files that are named directly count.
     """
-    total = hashlib.sha256()
-    for name, part in module.named_modules(remove_duplicate=False):
-        total.update(f"{name} {type(part).__qualname__} {_described(_state(part), frozenset())}".encode())
-    for digest in sorted(_source_digests(module)):
-        total.update(digest.encode())
-    return total.hexdigest()
+    return hashlib.sha256(repr((_described(module, frozenset()), sorted(_sources(module)))).encode()).hexdigest()
+
+
+def _module_words(module: nn.Module, above: frozenset[int]) -> str:
+    parts = module.named_modules(remove_duplicate=False)
+    words = [(name, type(part).__qualname__, _described(_state(part), above | {id(part)})) for name, part in parts]
+    return hashlib.sha256(repr(words).encode()).hexdigest()
 
 
 def _state(module: nn.Module) -> list[Any]:
@@ -60,7 +61,7 @@ def _described(value: Any, above: frozenset[int]) -> str:
 
 def _object_words(value: Any, above: frozenset[int]) -> str:
     if isinstance(value, nn.Module):
-        return module_digest(value)
+        return _module_words(value, above)
     if isinstance(value, MethodType):
         return f"{value.__qualname__} of {_described(value.__self__, above)}"
     if isinstance(value, functools.partial):
@@ -74,11 +75,12 @@ def _object_words(value: Any, above: frozenset[int]) -> str:
 
 
 def _array_words(value: Tensor | np.ndarray[Any, Any]) -> str:
-    array = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy() if isinstance(value, Tensor) else value
+    is_tensor = isinstance(value, Tensor)
+    array = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy() if is_tensor else value
     return f"{value.dtype}{tuple(value.shape)}{hashlib.sha256(array.tobytes()).hexdigest()}"
 
 
-def _source_digests(module: nn.Module) -> set[str]:
+def _sources(module: nn.Module) -> set[str]:
     """Return a digest of every file behind a module's classes and functions, and of classes that have no file."""
     kinds = {kind for part in module.modules() for kind in type(part).__mro__}
     functions = [value for part in module.modules() for value in vars(part).values() if isinstance(value, FunctionType)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from sanderling.calibration.dataset import Sample
+from sanderling.compile.architecture import Part
 from sanderling.compile.work import GraphPlan, Work
 from sanderling.engine import AnyArray, OpenOptions, opener
-from sanderling.errors import CheckpointError, InputError, RecipeError
+from sanderling.errors import CheckpointError, InputError, RecipeError, UnsupportedError
 from sanderling.inputs import check_array, prepare_image
 from sanderling.manifest import FULL, Golden, GoldenCase, GoldenInput
 from sanderling.npy import array_bytes
@@ -124,15 +125,12 @@ def _run_part(
     work: Work, component: Component, plan: GraphPlan, values: dict[str, AnyArray], settings: Mapping[str, int]
 ) -> dict[str, AnyArray]:
     part = work.part(component.name)
+    run = _runner(part, component, plan, settings)
     feed = {tensor.name: values[tensor.name] for tensor in component.inputs}
     times = 1 if component.loop is None else settings[component.loop.lever]
-    module = None if part.build is None else part.build(plan.reduce_at).eval()
     outputs: dict[str, AnyArray] = {}
     for _ in range(times):
-        if module is None:
-            outputs = opener("reference").open(part.graph, OpenOptions()).run(feed)
-        else:
-            outputs = _run_module(module, component, feed, [settings[lever] for lever in plan.levers])
+        outputs = run(feed)
         if component.loop is not None:
             feed.update({into: outputs[out] for out, into in component.loop.carry})
     for name, array in outputs.items():
@@ -142,6 +140,19 @@ def _run_part(
                 "check its weights and the first sample"
             )
     return outputs
+
+
+def _runner(
+    part: Part, component: Component, plan: GraphPlan, settings: Mapping[str, int]
+) -> Callable[[Mapping[str, AnyArray]], dict[str, AnyArray]]:
+    """Return what runs a part once: its torch module, or for a ready graph ONNX's own evaluator."""
+    if part.build is not None:
+        module, levers = part.build(plan.reduce_at).eval(), [settings[lever] for lever in plan.levers]
+        return lambda feed: _run_module(module, component, feed, levers)
+    try:
+        return opener("reference").open(part.graph, OpenOptions()).run
+    except UnsupportedError as error:
+        raise UnsupportedError(f"component {component.name!r} cannot be compared with its source: {error}") from error
 
 
 def _run_module(

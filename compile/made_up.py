@@ -70,7 +70,7 @@ def _picture(spec: ImageInput, rng: np.random.Generator) -> AnyArray:
 
 
 def _array(spec: ArrayInput, adapted: Adapted, rng: np.random.Generator) -> AnyArray:
-    """Return one row in the form of the traced example: noise for floats, for others what the model is known to take."""
+    """Return one row in the form of the traced example: noise for floats, else what the model is known to take."""
     example = _example(spec.name, adapted)
     row = example[:1] if spec.shape and isinstance(spec.shape[0], str) else example
     if np.issubdtype(row.dtype, np.floating):

@@ -51,14 +51,12 @@ def adapt_onnx(path: Path) -> Adapted:
 
 def _tensor_spec(value: ValueInfoProto, name: str) -> TensorSpec:
     if not value.type.HasField("tensor_type"):
-        raise CheckpointError(f"{name}.onnx: {value.name!r} is not a tensor; sequences and maps cannot be inputs or outputs")
+        raise CheckpointError(f"{name}.onnx: {value.name!r} is not a tensor; sequences and maps are no inputs or outputs")
     tensor = value.type.tensor_type
     dtypes = {element.onnx_type: dtype for dtype, element in ELEMENTS.items() if dtype != "bfloat16"}
     if tensor.elem_type not in dtypes:
         came = TensorProto.DataType.Name(tensor.elem_type)
         raise CheckpointError(f"{name}.onnx: {value.name!r} holds {came}, expected one of {', '.join(dtypes.values())}")
-    if not tensor.HasField("shape"):
-        raise CheckpointError(f"{name}.onnx: {value.name!r} has no shape; export it with the number of its axes known")
     axes: list[Axis] = []
     for number, dimension in enumerate(tensor.shape.dim):
         fixed = dimension.HasField("dim_value") and dimension.dim_value > 0

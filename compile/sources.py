@@ -44,14 +44,14 @@ def adapt(source: Source, example_inputs: Mapping[str, Tensor] | None = None) ->
         CheckpointError: nothing there, or something this cannot read.
         InputError: an nn.Module without example inputs.
     """
-    if isinstance(source, Adapted):
-        return source
     if isinstance(source, nn.Module):
         return adapt_module(source, example_inputs)
-    if not isinstance(source, (str, Path)):
-        raise InputError(f"the source is {type(source).__name__}, expected a path, an nn.Module or an Adapted")
     if example_inputs is not None:
         raise InputError("example_inputs go with an nn.Module; other sources describe their inputs themselves")
+    if isinstance(source, Adapted):
+        return source
+    if not isinstance(source, (str, Path)):
+        raise InputError(f"the source is {type(source).__name__}, expected a path, an nn.Module or an Adapted")
     path = Path(source)
     if path.is_dir():
         return adapt_folder(path)
@@ -100,7 +100,7 @@ def adapt_module(module: nn.Module, example_inputs: Mapping[str, Tensor] | None)
 
 @contextmanager
 def kept_in_mode(source: Source) -> Iterator[None]:
-    """Give a module back as it came: compiling needs it in eval mode, and its owner may be in the middle of training."""
+    """Give a module back as it came: compiling needs it in eval mode, and its owner may be training it."""
     modes = {part: part.training for part in source.modules()} if isinstance(source, nn.Module) else {}
     try:
         yield

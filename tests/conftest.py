@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from sanderling.bundle import MEASURED, Bundle, replace_member
 from sanderling.codec import to_json
 from sanderling.ladder import Cost, Ladder, Quality, Rung
@@ -14,19 +15,23 @@ from sanderling.manifest import Trial
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `tiny.sand`, compiled from `tiny.adapted_tiny`, and the `cache` it was compiled with."""
+def compile_cache(request: pytest.FixtureRequest) -> Path:
+    """A folder of lowered graphs that outlives the run; what it holds is keyed by everything that went into it."""
+    return Path(request.config.cache.mkdir("sanderling"))
+
+
+@pytest.fixture(scope="session")
+def compiled_tiny(tmp_path_factory: pytest.TempPathFactory, compile_cache: Path) -> Path:
+    """The bundle of `tiny.adapted_tiny`, compiled once for all tests; to be read, not changed."""
     from tiny import compile_tiny
 
-    folder = tmp_path_factory.mktemp("tiny")
-    compile_tiny(folder)
-    return folder
+    return compile_tiny(tmp_path_factory.mktemp("tiny"), compile_cache)
 
 
 @pytest.fixture
-def tiny_bundle(tiny_folder: Path, tmp_path: Path) -> Path:
+def tiny_bundle(compiled_tiny: Path, tmp_path: Path) -> Path:
     """A copy of the compiled tiny bundle, to do anything with."""
-    return Path(shutil.copy(tiny_folder / "tiny.sand", tmp_path))
+    return Path(shutil.copy(compiled_tiny, tmp_path))
 
 
 @pytest.fixture

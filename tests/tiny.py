@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from sanderling.calibration.dataset import Data
 from sanderling.compile.architecture import Adapted, Part
 from sanderling.compile.blocks.reduce import ReduceAt
@@ -17,7 +18,6 @@ from sanderling.compile.passes.reduce import Reduce
 from sanderling.compile.pipeline import compile_model
 from sanderling.compile.recipe import Recipe
 from sanderling.spec import Component, ImageInput, Lever, ModelSpec, Site, TensorSpec
-from torch import Tensor, nn
 
 SIDE = 32
 CLASSES = 3
@@ -90,12 +90,7 @@ def tiny_data(count: int = 6, seed: int = 0) -> Data:
     return Data(samples)
 
 
-def compile_tiny(folder: Path, recipe: Recipe = RECIPE, **options: object) -> Path:
-    """Return a bundle of the tiny model, compiled into a folder with a cache of its own."""
-    given: dict[str, object] = {"evaluation": tiny_data(), "cache": Cache(folder / "cache"), **options}
-    return compile_model(adapted_tiny(), folder / "tiny.sand", recipe=recipe, **given)  # type: ignore[arg-type]
-
-
-def with_targets(recipe: Recipe, *targets: str) -> Recipe:
-    """Return the recipe for other targets."""
-    return dataclasses.replace(recipe, targets=targets)
+def compile_tiny(folder: Path, cache: Path, recipe: Recipe = RECIPE) -> Path:
+    """Return a bundle of the tiny model in a folder, its graphs taken from or put into a cache folder."""
+    output = folder / "tiny.sand"
+    return compile_model(adapted_tiny(), output, evaluation=tiny_data(), recipe=recipe, cache=Cache(cache))

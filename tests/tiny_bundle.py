@@ -56,7 +56,7 @@ def manifest(**changes: object) -> Manifest:
 def measured() -> Measured:
     cost = Cost(1.0, 2.0, 3.0, 10)
     rung = Rung({}, {"c": "full"}, cost, {"c": cost}, None, Quality(1.0, 0.9, 1.0, 10))
-    return Measured("generic", {}, True, 2, {"c": "onnxruntime"}, Ladder("accuracy", (rung,)))
+    return Measured("generic", {}, True, 2, {"c": "onnxruntime"}, {"c": 1}, Ladder("accuracy", (rung,)))
 
 
 def members(**changes: bytes) -> dict[str, bytes]:

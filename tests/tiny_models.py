@@ -1,4 +1,4 @@
-"""Models of a few weights: ready ONNX graphs, which compile without torch's exporter, and modules that export in a blink."""
+"""Models of a few weights: ready ONNX graphs, which need no export, and modules that export in a blink."""
 
 from __future__ import annotations
 

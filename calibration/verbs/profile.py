@@ -37,9 +37,13 @@ def whole_from_one(text: str) -> int:
 
 def _configure(parser: ArgumentParser) -> None:
     add_bundle(parser)
-    parser.add_argument("--calls", type=whole_from_one, default=60, metavar="N", help="calls of each rung; 60 by default")
+    parser.add_argument(
+        "--calls", type=whole_from_one, default=60, metavar="N", help="calls of each rung; 60 by default"
+    )
     parser.add_argument("--all", action="store_true", dest="everything", help="every setting that was ever tried")
-    parser.add_argument("--threads", type=whole_from_one, metavar="N", help="the most worker threads; chooses engines again")
+    parser.add_argument(
+        "--threads", type=whole_from_one, metavar="N", help="the most worker threads; chooses engines again"
+    )
     parser.add_argument("--dry-run", action="store_true", help="measure, and leave the bundle as it is")
 
 
@@ -89,7 +93,14 @@ def _comparison(before: Measured | None, after: Measured) -> str:
         was = old[name].latency.p50_ms if name in old else None
         change = "-" if was is None else f"{100 * (rung.latency.p50_ms / was - 1):+.0f} %"
         rows.append(
-            (name, figure(was), *_costs(rung), change, f"{rung.quality.score:.3f}", "" if verdict == "rung" else verdict)
+            (
+                name,
+                figure(was),
+                *_costs(rung),
+                change,
+                f"{rung.quality.score:.3f}",
+                "" if verdict == "rung" else verdict,
+            )
         )
     return table(("rung", "p50 before", "p50 ms", "p90 ms", "p99 ms", "change", "quality", "out, because"), rows)
 

@@ -12,8 +12,8 @@ from sanderling.options import add_bundle, see_current_folder
 from sanderling.verb import Outcome, Verb
 
 _DESCRIPTION = """
-Write one self-contained HTML page: the ladder with every setting that was tried, the latency of each rung measured again
-here, the picture with the tokens each rung keeps, why each component runs on its engine, and where it all comes from.
+Write one self-contained HTML page: the ladder with every setting that was tried, the latency of each rung measured
+again here, the picture with the tokens each rung keeps, why each component runs on its engine, and the origin.
 
 Example:
 
@@ -25,7 +25,9 @@ Example:
 def _configure(parser: ArgumentParser) -> None:
     add_bundle(parser)
     parser.add_argument("-o", "--output", metavar="PAGE.html", type=Path, required=True, help="the page to write")
-    parser.add_argument("--calls", type=whole_from_one, default=60, metavar="N", help="calls of each rung; 60 by default")
+    parser.add_argument(
+        "--calls", type=whole_from_one, default=60, metavar="N", help="calls of each rung; 60 by default"
+    )
     parser.add_argument(
         "--data", metavar="MODULE:FUNCTION", help="samples to call with and draw; the self-test's when left out"
     )
@@ -42,9 +44,7 @@ def _run(arguments: Namespace) -> Outcome:
         text = make_report(bundle, arguments.calls, samples, ProgressLine())
     page = text.encode()
     write_whole(arguments.output, [page])
-    return Outcome(
-        {"path": str(arguments.output), "bytes": len(page)}, f"{arguments.output}  {len(page) / 1e6:.2f} MB"
-    )
+    return Outcome({"path": str(arguments.output), "bytes": len(page)}, f"{arguments.output}  {len(page) / 1e6:.2f} MB")
 
 
 VERB = Verb(

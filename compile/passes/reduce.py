@@ -53,7 +53,8 @@ class Reduce:
         """Return the work with one more graph per reducer and site."""
         added = tuple(self._graph(work, site, name) for site in self._sites(work) for name in self.reducers)
         names = ", ".join(graph.name for graph in added)
-        return PassResult(Work(work.adapted, work.graphs + added), (f"{len(added)} graphs with a token lever: {names}",))
+        changed = f"{len(added)} graphs with a token lever: {names}"
+        return PassResult(Work(work.adapted, work.graphs + added), (changed,))
 
     def ensures(self, work: Work) -> str | None:
         """Return what is wrong: two graphs of one name, or a full graph lost."""
@@ -73,7 +74,9 @@ class Reduce:
         lever = work.adapted.spec.lever(site.lever)
         settings = sorted({max(lever.minimum, round(lever.maximum * f)) for f in self.fractions}, reverse=True)
         if lever.maximum in settings:
-            raise RecipeError(f"fractions {self.fractions} of {lever.maximum} {lever.unit} leave nothing out; give smaller ones")
+            raise RecipeError(
+                f"fractions {self.fractions} of {lever.maximum} {lever.unit} leave nothing out; give smaller ones"
+            )
         reduce_at = ReduceAt(lookup.find("reducer", reducer), site.layer)
         return GraphPlan(site.component, reduce_at.label, reduce_at, site, tuple(settings))
 

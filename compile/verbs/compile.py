@@ -55,7 +55,9 @@ class Notes(ProgressLine):
 def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", type=Path, help="a checkpoint folder, a .py file or an .onnx file")
     parser.add_argument("-o", "--output", metavar="OUT.sand", type=Path, required=True, help="the bundle to write")
-    parser.add_argument("--device", metavar="NAME", help="a file in targets/devices; the one that fits here when left out")
+    parser.add_argument(
+        "--device", metavar="NAME", help="a file in targets/devices; the one that fits here when left out"
+    )
     parser.add_argument("--recipe", metavar="FILE", type=Path, help="a YAML recipe: passes, targets, threads, budget")
     parser.add_argument("--data", metavar="MODULE:FUNCTION", help="a function that returns the data to measure on")
 

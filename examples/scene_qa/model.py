@@ -29,6 +29,8 @@ class SceneVision(nn.Module):
         super().__init__()
         self.encoder = VisionEncoder(VISION, reduce_at)
         self.encoder.position_embedding.data = grid_waves(VISION.side, WIDTH)
+        # Once more behind the encoder: six layers of content leave too little of a token's place to answer "where".
+        self.place_embedding = nn.Parameter(2 * grid_waves(VISION.side, WIDTH))
 
     def forward(self, pixel_values: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return the tokens, how many patches each stands for, and which patch each was.
@@ -41,7 +43,7 @@ class SceneVision(nn.Module):
             [batch, keep, 128], float [batch, keep], int64 [batch, keep]
         """
         tokens: TokenSet = self.encoder(pixel_values, keep)
-        return tokens.rows, tokens.sizes, tokens.kept
+        return tokens.rows + self.place_embedding[tokens.kept], tokens.sizes, tokens.kept
 
 
 def waves(places: int, width: int) -> Tensor:
@@ -110,7 +112,7 @@ class SceneFusion(nn.Module):
         return out
 
     def ask_many(self, text_tokens: Tensor, input_ids: Tensor, image_tokens: Tensor, image_sizes: Tensor) -> Tensor:
-        """Return the scores for several questions about each picture; a picture's keys are computed once.
+        """Return what `head` scores, for several questions about each picture; a picture's keys are computed once.
 
         Args:
             text_tokens: [pictures * questions, words, 128]
@@ -119,7 +121,7 @@ class SceneFusion(nn.Module):
             image_sizes: [pictures, keep]
 
         Returns:
-            [pictures * questions, answers]
+            [pictures * questions, 128]
         """
         bias, image_bias = padding_bias(input_ids), size_bias(image_sizes)
         pictures, rows = image_tokens.shape[0], text_tokens
@@ -129,7 +131,7 @@ class SceneFusion(nn.Module):
             queries = layer.layer_norm_cross(rows).reshape(pictures, -1, WIDTH)
             rows = rows + layer.cross_attn(queries, image_tokens, image_bias).reshape(rows.shape)
             rows = rows + layer.mlp(layer.layer_norm2(rows))
-        out: Tensor = self.head(self.norm(rows[:, 0]))
+        out: Tensor = self.norm(rows[:, 0])
         return out
 
 

@@ -19,11 +19,19 @@ KINDS = ("what", "colour", "count", "where", "exists")
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a scene, its kind (one of `KINDS`) and its answer (one of `ANSWERS`)."""
+    """A question about a scene.
+
+    Attributes:
+        kind: one of `KINDS`.
+        text: in words.
+        answer: one of `ANSWERS`.
+        about: the things it points at, in the order of the words; none for counts and "is there".
+    """
 
     kind: str
     text: str
     answer: str
+    about: tuple[Thing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,12 +85,12 @@ def _point_at(scene: Scene, rng: np.random.Generator, hide: str) -> tuple[Filter
 
 def _ask_what(scene: Scene, rng: np.random.Generator) -> Question | None:
     found = _point_at(scene, rng, "shape")
-    return found and Question("what", f"what shape is the {found[0].words()}", found[1].shape)
+    return found and Question("what", f"what shape is the {found[0].words()}", found[1].shape, (found[1],))
 
 
 def _ask_colour(scene: Scene, rng: np.random.Generator) -> Question | None:
     found = _point_at(scene, rng, "colour")
-    return found and Question("colour", f"which colour is the {found[0].words()}", found[1].colour)
+    return found and Question("colour", f"which colour is the {found[0].words()}", found[1].colour, (found[1],))
 
 
 def _ask_count(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -115,7 +123,8 @@ def _ask_where(scene: Scene, rng: np.random.Generator) -> Question | None:
     if min(abs(dx), abs(dy)) > 0.7 * max(abs(dx), abs(dy)):
         return None  # too close to a diagonal for one word to be right
     place = ("left" if dx < 0 else "right") if abs(dx) > abs(dy) else ("above" if dy < 0 else "below")
-    return Question("where", f"where is the {first[0].words()} seen from the {second[0].words()}", place)
+    text = f"where is the {first[0].words()} seen from the {second[0].words()}"
+    return Question("where", text, place, (first[1], second[1]))
 
 
 def _ask_exists(scene: Scene, rng: np.random.Generator) -> Question:

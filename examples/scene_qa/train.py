@@ -3,8 +3,9 @@
     python -m examples.scene_qa.train --out out/scene_qa
 
 Each step draws fresh scenes and asks several questions about each, so the vision encoder runs once per picture.
-Two things make it fast: a helper head that names what covers each patch (dropped after training), and steps in
-which the low-contrast patches are left out (so the model also learns to work on fewer tokens). The step's number
+Three things make it fast: a helper head that names what covers each patch, another that points at the things a question
+is about (both dropped after training), and steps in which the low-contrast patches are left out (so the model also
+learns to work on fewer tokens). The step's number
 seeds its scenes, so an interrupted run and an uninterrupted one see the same data.
 """
 
@@ -28,7 +29,7 @@ from torch.nn import functional
 
 from examples.scene_qa.model import MEAN, STD, WIDTH, SceneModel
 from examples.scene_qa.questions import ANSWERS, KINDS, MAX_WORDS, WORDS, Question, ask_many
-from examples.scene_qa.scenes import COLOUR_NAMES, SHAPES, draw_scene
+from examples.scene_qa.scenes import COLOUR_NAMES, IMAGE_SIZE, SHAPES, draw_scene
 from sanderling.compile.blocks.reduce import ReduceAt
 from sanderling.reducers.saliency import REDUCER as SALIENCY
 
@@ -39,7 +40,7 @@ _WORD_IDS = {word: index for index, word in enumerate(WORDS)}
 class Options:
     """How to train; every field is a command-line option of the same name."""
 
-    steps: int = 4000
+    steps: int = 4900
     pictures: int = 32
     questions: int = 8
     learning_rate: float = 1e-3
@@ -52,13 +53,17 @@ class Options:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures [p, 3, 96, 96], patch labels [p, 144], word ids [p, q, words], answers [p, q], kinds [p, q]."""
+    """Pictures [p, 3, 96, 96], patch labels [p, 144], word ids [p, q, words], answers [p, q], kinds [p, q].
+
+    `points` [p, q, 4] has x and y, -1 to 1, of the first and second thing a question is about; NaN where it has none.
+    """
 
     pixels: Tensor
     labels: Tensor
     ids: Tensor
     answers: Tensor
     kinds: NDArray[np.int64]
+    points: Tensor
 
 
 def word_ids(text: str) -> list[int]:
@@ -79,7 +84,13 @@ def make_batch(seed: int, step: int, pictures: int, questions: int) -> Batch:
         ids=_trim(torch.tensor([[word_ids(q.text) for q in row] for row in asked])),
         answers=torch.tensor([[ANSWERS.index(q.answer) for q in row] for row in asked]),
         kinds=np.array([[KINDS.index(q.kind) for q in row] for row in asked]),
+        points=torch.tensor([[_points(q) for q in row] for row in asked]),
     )
+
+
+def _points(question: Question) -> list[float]:
+    places = [2 * value / IMAGE_SIZE - 1 for thing in question.about for value in (thing.x, thing.y)]
+    return places + [math.nan] * (4 - len(places))
 
 
 def _trim(ids: Tensor) -> Tensor:
@@ -94,16 +105,21 @@ class Trainee(nn.Module):
         super().__init__()
         self.model = SceneModel(ReduceAt(SALIENCY, layer=0))
         self.patch_head = nn.Linear(WIDTH, 1 + len(SHAPES) * len(COLOUR_NAMES))
+        self.point_head = nn.Linear(WIDTH, 4)
 
-    def losses(self, batch: Batch, keep: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return answer loss, patch loss and the answer scores [p * q, answers]."""
+    def losses(self, batch: Batch, keep: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return answer loss, patch loss, point loss and the answer scores [p * q, answers]."""
         tokens, sizes, kept = self.model.vision(batch.pixels, torch.tensor(keep))
         patch_loss = functional.cross_entropy(
             self.patch_head(tokens).flatten(0, 1), torch.gather(batch.labels, 1, kept).flatten()
         )
         ids = batch.ids.flatten(0, 1)
-        scores = self.model.fusion.ask_many(self.model.text(ids), ids, tokens, sizes)
-        return functional.cross_entropy(scores, batch.answers.flatten()), patch_loss, scores
+        fused = self.model.fusion.ask_many(self.model.text(ids), ids, tokens, sizes)
+        scores = self.model.fusion.head(fused)
+        wanted = batch.points.flatten(0, 1)
+        pointed = self.point_head(fused)[~wanted.isnan()]
+        point_loss = functional.smooth_l1_loss(pointed, wanted[~wanted.isnan()], beta=0.1)
+        return functional.cross_entropy(scores, batch.answers.flatten()), patch_loss, point_loss, scores
 
 
 def learning_rate_at(step: int, options: Options) -> float:
@@ -155,9 +171,9 @@ def _step(
     batch = make_batch(options.seed, step, options.pictures, options.questions)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate_at(step, options)
-    answer_loss, patch_loss, scores = trainee.losses(batch, tokens_at(step, options.seed))
+    answer_loss, patch_loss, point_loss, scores = trainee.losses(batch, tokens_at(step, options.seed))
     optimizer.zero_grad(set_to_none=True)
-    (answer_loss + patch_loss).backward()  # type: ignore[no-untyped-call]
+    (answer_loss + patch_loss + 2 * point_loss).backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
     optimizer.step()
     decay = min(options.average, (step + 1) / (step + 10))
@@ -167,8 +183,10 @@ def _step(
     by_kind = {KINDS[i]: round(float(hits[batch.kinds.flatten() == i].mean()), 3) for i in np.unique(batch.kinds)}
     return {
         "step": step + 1,
+        "learning_rate": round(learning_rate_at(step, options), 6),
         "answer_loss": round(answer_loss.item(), 4),
         "patch_loss": round(patch_loss.item(), 4),
+        "point_loss": round(point_loss.item(), 4),
         "accuracy": round(float(hits.mean()), 4),
         **by_kind,
     }
@@ -191,7 +209,7 @@ def evaluate(model: SceneModel, seed: int, pictures: int = 250, questions: int =
             batch = make_batch(seed, step, 50, questions)
             tokens, sizes, _ = model.vision(batch.pixels)
             ids = batch.ids.flatten(0, 1)
-            scores = model.fusion.ask_many(model.text(ids), ids, tokens, sizes)
+            scores = model.fusion.head(model.fusion.ask_many(model.text(ids), ids, tokens, sizes))
             hits.append((scores.argmax(-1) == batch.answers.flatten()).numpy())
             kinds.append(batch.kinds.flatten())
     hit, kind = np.concatenate(hits), np.concatenate(kinds)

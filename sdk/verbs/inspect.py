@@ -97,12 +97,13 @@ def _measured_words(measured: Measured | None) -> str:
     if measured.stand_in:
         where += "\n  STAND-IN: measured on another machine than the device; run `sanderling profile` there"
     machine = table(("machine", ""), list(measured.machine.items()))
-    return f"{where}\n{machine}\n\nladder, cheapest first; quality is {measured.ladder.metric}\n{ladder_table(measured.ladder)}"
+    ladder = f"ladder, cheapest first; quality is {measured.ladder.metric}\n{ladder_table(measured.ladder)}"
+    return f"{where}\n{machine}\n\n{ladder}"
 
 
 def _sizes(bundle: Bundle) -> dict[str, tuple[int, int]]:
     """Return kind of member -> how many and how many bytes."""
-    found = {kind: (0, 0) for kind in (*_KINDS, "documents")}
+    found = dict.fromkeys((*_KINDS, "documents"), (0, 0))
     for name in bundle.names():
         kind = name.split("/")[0] if name.split("/")[0] in _KINDS else "documents"
         count, total = found[kind]

@@ -87,7 +87,9 @@ def _outside_words(outside: list[Drift], of: int) -> str:
         f"{row.max_abs:.3g} away, bound {row.bound:.3g}"
         for row in outside
     ]
-    return "\n".join([f"wrong: {len(outside)} of {of} golden outputs are outside their bounds on {outside[0].target}", *lines])
+    return "\n".join(
+        [f"wrong: {len(outside)} of {of} golden outputs are outside their bounds on {outside[0].target}", *lines]
+    )
 
 
 VERB = Verb(

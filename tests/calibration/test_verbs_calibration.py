@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import sanderling
+
 from sanderling.bundle import MEASURED, Bundle, array_bytes, read_array, replace_member, write_bundle
 from sanderling.calibration import reprofile
 from sanderling.codec import to_json
@@ -46,7 +47,8 @@ class TestProfile:
         assert all(trial.rung.quality == quality[str(trial.rung.graphs)] for trial in after.trials)
         costs = [rung.latency.p50_ms for rung in after.ladder.rungs[:-1]]
         assert costs == sorted(costs)
-        assert len(result.json["before"]) == 3 and result.json["written"] is True
+        assert len(result.json["before"]) == 3
+        assert result.json["written"] is True
         with Bundle.open(laddered) as bundle:
             bundle.verify()
 
@@ -69,13 +71,18 @@ class TestProfile:
     def test_on_another_machine_engines_are_compared_and_chosen_again(
         self, laddered: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        change_measured(laddered, lambda m: dataclasses.replace(m, machine={"cpu": "another"}, drift=(), target_costs=()))
+        change_measured(
+            laddered, lambda m: dataclasses.replace(m, machine={"cpu": "another"}, drift=(), target_costs=())
+        )
         monkeypatch.setattr("sanderling.calibration.choose.ROUNDS", 2)
         result = sanderling(capsys, "profile", laddered, "--calls", "2")
-        assert result.code == 0 and "another machine than before" in result.out
+        assert result.code == 0
+        assert "another machine than before" in result.out
         after = measured_of(laddered)
         assert after.machine["cpu"] != "another"
-        assert after.drift and after.target_costs and after.component_threads
+        assert after.drift
+        assert after.target_costs
+        assert after.component_threads
         assert after.stand_in is False
 
     def test_a_stand_in_stays_one(
@@ -114,9 +121,7 @@ class TestProfile:
         assert laddered.read_bytes() == before
 
     @pytest.mark.parametrize("calls", ["0", "-1", "1.5", "many"])
-    def test_refuses_odd_numbers_of_calls(
-        self, calls: str, laddered: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_refuses_odd_numbers_of_calls(self, calls: str, laddered: Path, capsys: pytest.CaptureFixture[str]) -> None:
         result = sanderling(capsys, "profile", laddered, "--calls", calls)
         assert result.code == 2
         assert "not a whole number from 1" in result.err or "expected one argument" in result.err
@@ -134,7 +139,8 @@ class TestCompare:
         spoil(laddered)
         result = sanderling(capsys, "compare", laddered)
         assert result.code == 1
-        assert "OUTSIDE" in result.out and "drifts: onnxruntime" in result.out
+        assert "OUTSIDE" in result.out
+        assert "drifts: onnxruntime" in result.out
         assert sanderling(capsys, "compare", laddered, "--json").json["inside"] is False
 
     def test_a_target_that_the_bundle_lacks(self, laddered: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,10 +194,20 @@ class TestReport:
         page.feed(text)
         assert page.open == []
         assert not [link for link in page.links if not link.startswith(("data:image/png;base64,", "#"))]
-        assert "script" not in page.tags and "@import" not in text
-        for words in ("Ladder", "saliency@1", "10.0", "Latency, measured again", "kept", "onnxruntime", "1 settings and their verdicts"):
+        assert "script" not in page.tags
+        assert "@import" not in text
+        for words in (
+            "Ladder",
+            "saliency@1",
+            "10.0",
+            "Latency, measured again",
+            "kept",
+            "onnxruntime",
+            "1 settings and their verdicts",
+        ):
             assert words in text
-        assert text.count("<img") == 2 and text.count("<svg") == 2
+        assert text.count("<img") == 2
+        assert text.count("<svg") == 2
 
     def test_a_stand_in_is_said_loudly(
         self, laddered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -203,7 +219,9 @@ class TestReport:
     def test_data_is_drawn(
         self, laddered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        (tmp_path / "report_data.py").write_text("from tiny import tiny_data\n\n\ndef four():\n    return tiny_data(4)\n")
+        (tmp_path / "report_data.py").write_text(
+            "from tiny import tiny_data\n\n\ndef four():\n    return tiny_data(4)\n"
+        )
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", list(sys.path))
         result = sanderling(capsys, "report", laddered, "-o", "r.html", "--calls", "2", "--data", "report_data:four")
@@ -212,7 +230,11 @@ class TestReport:
 
     @pytest.mark.parametrize(
         ("data", "message"),
-        [("nowhere", "expected MODULE:FUNCTION"), ("no.module:f", "is not found"), ("tiny:nothing", "no function 'nothing'")],
+        [
+            ("nowhere", "expected MODULE:FUNCTION"),
+            ("no.module:f", "is not found"),
+            ("tiny:nothing", "no function 'nothing'"),
+        ],
     )
     def test_refuses_data(
         self, data: str, message: str, laddered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -238,8 +260,10 @@ class TestReport:
         assert "<script" not in (tmp_path / "r.html").read_text()
 
     def test_the_verb_loads_no_plotting_library_until_it_runs(self) -> None:
-        code = "import sys, sanderling.calibration.verbs.report, sanderling.calibration.plots; print('matplotlib' in sys.modules)"
-        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+        code = "import sys, sanderling.calibration.verbs.report; print('matplotlib' in sys.modules)"
+        assert (
+            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+        )
 
 
 def spoil(path: Path) -> None:
@@ -258,4 +282,6 @@ def _one_rejected(measured: Measured) -> Measured:
     """Take the first rung out of the ladder, so that a trial with a verdict is there and two rungs are drawn."""
     first, *others = measured.trials
     ladder = dataclasses.replace(measured.ladder, rungs=measured.ladder.rungs[1:])
-    return dataclasses.replace(measured, ladder=ladder, trials=(dataclasses.replace(first, verdict="too slow"), *others))
+    return dataclasses.replace(
+        measured, ladder=ladder, trials=(dataclasses.replace(first, verdict="too slow"), *others)
+    )

@@ -19,9 +19,11 @@ from onnx import helper
 from tiny import RECIPE, adapted_tiny, compile_tiny, tiny_data
 from tiny_models import (
     QUICK,
+    adapted_loop,
     adapted_onnx,
     brief,
     compile_quick,
+    looped,
     mlp,
     onnx_model,
     reduce_recipe,
@@ -68,7 +70,8 @@ class Scale(nn.Module):
 
 def adapt():
     x, y = (TensorSpec(name, "float32", ("batch", 8)) for name in "xy")
-    spec = ModelSpec("scale", (ArrayInput("x", "float32", ("batch", 8)),), (Component("c", (x,), (y,)),), outputs=("y",))
+    given = ArrayInput("x", "float32", ("batch", 8))
+    spec = ModelSpec("scale", (given,), (Component("c", (x,), (y,)),), outputs=("y",))
     return Adapted(spec, (Part("c", lambda _: Scale(), (torch.zeros(2, 8),)),), "fixed")
 """
 
@@ -84,6 +87,10 @@ def measured_of(path: Path) -> Measured:
 def members_of(path: Path) -> dict[str, bytes]:
     with Bundle.open(path) as bundle:
         return {name: bytes(bundle.read(name)) for name in bundle.names() if name != MEASURED}
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def answer(path: Path, inputs: dict[str, Any]) -> dict[str, NDArray[Any]]:
@@ -127,7 +134,8 @@ def test_a_module_answers_as_in_torch_at_any_batch_and_keeps_its_mode(tmp_path: 
         wanted = module[0](torch.from_numpy(rows))
     np.testing.assert_allclose(answer(path, {"x": rows})["output"], wanted, atol=ROUNDING)
     measured = measured_of(path)
-    assert measured.ladder.metric == METRIC and "made-up" in METRIC
+    assert measured.ladder.metric == METRIC
+    assert "made-up" in METRIC
     assert [rung.graphs for rung in measured.ladder.rungs] == [{"model": FULL}]
 
 
@@ -154,14 +162,14 @@ def test_a_file_with_adapt_is_compiled_again_when_its_source_changes(tmp_path: P
 
 
 def test_a_hugging_face_folder_answers_as_hugging_face_does(tmp_path: Path) -> None:
-    folder = tmp_path / "clip"
+    folder, tokenizer = tmp_path / "clip", bpe()
     model = clip(text={"vocab_size": 200, "eos_token_id": 1})
     model.save_pretrained(folder)
-    (folder / "tokenizer.json").write_bytes(data(bpe()))
+    (folder / "tokenizer.json").write_bytes(data(tokenizer))
     path = compile_quick(folder, tmp_path, recipe=reduce_recipe())
     pixels = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     found = answer(path, {"image": pixels.numpy(), "text": "a red car"})
-    ids = torch.tensor([bpe().encode("a red car").ids])
+    ids = torch.tensor([tokenizer.encode("a red car").ids])
     with torch.no_grad():
         wanted = model(input_ids=ids, pixel_values=pixels)
     np.testing.assert_allclose(found["image_embeddings"], wanted.image_embeds, atol=ROUNDING)
@@ -187,8 +195,6 @@ def test_a_second_compile_reuses_every_graph_and_says_so(tiny_folder: Path, tmp_
 
 
 def test_a_changed_weight_remakes_only_the_graphs_of_its_component(tmp_path: Path) -> None:
-    from tiny_models import adapted_loop, looped
-
     compile_quick(adapted_loop(), tmp_path)
     other = looped(seed=1)[1]
     changed = with_part(adapted_loop(), "decode", build=lambda _: other)
@@ -314,7 +320,7 @@ def test_a_later_sample_with_nan_is_refused_and_nothing_is_left(tmp_path: Path) 
     samples = [*rows_data().samples, {"x": np.full((1, 8), np.nan, np.float32)}]
     with pytest.raises(InputError, match="NaN"):
         compile_quick(adapted_onnx(), tmp_path, evaluation=Data(samples))
-    assert os.listdir(tmp_path) == ["cache"]
+    assert names_in(tmp_path) == ["cache"]
 
 
 @pytest.mark.parametrize("score", [float("nan"), 95.0, -0.1])
@@ -363,7 +369,8 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(place: str,
     told = Told()
     with pytest.raises(UserError, match=message):
         compile_model(adapted_onnx(), tmp_path / place, recipe=QUICK, cache=Cache(tmp_path / "cache"), progress=told)
-    assert not told.lines and not os.listdir(tmp_path)
+    assert not told.lines
+    assert not names_in(tmp_path)
 
 
 # --- what stays when it fails ----------------------------------------------------------------------------------------
@@ -378,7 +385,7 @@ def occupied(tmp_path: Path) -> Path:
 
 
 def assert_untouched(folder: Path) -> None:
-    assert sorted(os.listdir(folder)) == ["cache", "out.sand"]
+    assert names_in(folder) == ["cache", "out.sand"]
     assert (folder / "out.sand").read_bytes() == b"older"
 
 
@@ -425,7 +432,7 @@ def _full_at(number: int) -> Callable[[int], None]:
 
 def test_success_replaces_the_older_file_whole(occupied: Path) -> None:
     compile_quick(adapted_onnx(), occupied)
-    assert sorted(os.listdir(occupied)) == ["cache", "out.sand"]
+    assert names_in(occupied) == ["cache", "out.sand"]
     measured_of(occupied / "out.sand")
 
 
@@ -466,8 +473,9 @@ def test_the_seed_decides_the_made_up_inputs_and_data_replaces_them(tmp_path: Pa
 
     first, second = golden(), golden(recipe=replace(QUICK, seed=1))
     assert first != second
-    assert golden(evaluation=rows_data()) == golden(evaluation=rows_data(), recipe=replace(QUICK, seed=1)) != first
-    assert golden(evaluation=rows_data(), calibration=rows_data(seed=4)) != golden(evaluation=rows_data())
+    given = {"evaluation": rows_data(seed=7)}
+    assert golden(**given) == golden(**given, recipe=replace(QUICK, seed=1)) not in (first, second)
+    assert golden(**given, calibration=rows_data(seed=8)) != golden(**given)
 
 
 def test_no_passes_means_no_levers_and_none_means_the_default(tiny_folder: Path, tmp_path: Path) -> None:
@@ -495,14 +503,13 @@ def test_provenance_tells_the_data_apart(tmp_path: Path) -> None:
         digest(calibration=rows_data(seed=1)),
         digest(evaluation=rows_data(), calibration=rows_data(seed=1)),
     ]
-    assert digests[0] == "" and len(set(digests)) == 4
+    assert digests[0] == ""
+    assert len(set(digests)) == 4
 
 
 def test_the_effective_recipe_and_versions_are_written_down(tiny_bundle: Path) -> None:
     provenance = manifest_of(tiny_bundle).provenance
-    assert '"fractions": [0.5, 0.25]' in provenance.recipe and '"targets": ["onnxruntime"]' in provenance.recipe
-    assert (
-        provenance.versions["torch"] == torch.__version__.split("+")[0]
-        or provenance.versions["torch"] == torch.__version__
-    )
+    assert '"fractions": [0.5, 0.25]' in provenance.recipe
+    assert '"targets": ["onnxruntime"]' in provenance.recipe
+    assert torch.__version__.startswith(provenance.versions["torch"])
     assert provenance.versions["sanderling"] == sanderling.__version__

@@ -36,6 +36,7 @@ def test_torch_equals_numpy(name: str, keep: int) -> None:
     got = choose(reducer, torch.from_numpy(metric), torch.from_numpy(saliency), torch.tensor(keep), (4, 4))
     np.testing.assert_array_equal(got.kept.numpy(), expected.kept)
     if expected.target is not None:
+        assert got.target is not None
         np.testing.assert_array_equal(got.target.numpy(), expected.target)
 
 
@@ -79,11 +80,16 @@ def test_traced_attention_equals_the_fused_one_and_sums_to_one() -> None:
     torch.testing.assert_close(trace.received.sum(-1), torch.ones(2), atol=1e-5, rtol=1e-5)
 
 
+def bias_of(convolution: torch.nn.Conv2d) -> torch.Tensor:
+    assert convolution.bias is not None
+    return convolution.bias
+
+
 def test_patchify_and_linear_equal_a_strided_convolution() -> None:
     torch.manual_seed(0)
     convolution = torch.nn.Conv2d(3, 10, 4, stride=4)
     pixels = torch.randn(2, 3, 8, 12)
-    rows = patchify(pixels, 4) @ convolution.weight.flatten(1).T + convolution.bias
+    rows = patchify(pixels, 4) @ convolution.weight.flatten(1).T + bias_of(convolution)
     torch.testing.assert_close(rows, convolution(pixels).flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-5)
 
 
@@ -91,7 +97,7 @@ def test_overlapping_patches_and_linear_equal_a_padded_convolution() -> None:
     torch.manual_seed(0)
     convolution = torch.nn.Conv2d(3, 10, 8, stride=4, padding=2)
     pixels = torch.randn(2, 3, 8, 12)
-    rows = overlapping_patches(pixels, 4, 2) @ convolution.weight.flatten(1).T + convolution.bias
+    rows = overlapping_patches(pixels, 4, 2) @ convolution.weight.flatten(1).T + bias_of(convolution)
     torch.testing.assert_close(rows, convolution(pixels).flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-5)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from command import sanderling
+
 from sanderling.session import load
 
 SOURCE = "from tiny import adapted_tiny\n\n\ndef adapt():\n    return adapted_tiny()\n"
@@ -23,20 +24,18 @@ DATA = "from tiny import tiny_data\n\n\ndef some():\n    return tiny_data(3)\n"
 
 
 @pytest.fixture
-def here(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, compiled_tiny: Path, compile_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with a source, a recipe and data in it, and the cache that the tiny bundle was made with."""
     for name, text in {"model.py": SOURCE, "recipe.yaml": RECIPE, "compile_data.py": DATA}.items():
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SANDERLING_CACHE", str(tiny_folder / "cache"))
+    monkeypatch.setenv("SANDERLING_CACHE", str(compile_cache))
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr("sanderling.calibration.choose.ROUNDS", 2)
     return tmp_path
 
 
-def test_compiles_a_source_with_recipe_and_data(
-    here: Path, picture: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_compiles_a_source_with_recipe_and_data(here: Path, picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--recipe", "recipe.yaml", "--data", "compile_data:some"]
     result = sanderling(capsys, "compile", "model.py", "-o", "out.sand", *options)
     assert result.code == 0
@@ -53,10 +52,20 @@ def test_compiles_a_source_with_recipe_and_data(
 
 def test_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = sanderling(
-        capsys, "compile", "model.py", "-o", "out.sand", "--recipe", "recipe.yaml", "--data", "compile_data:some", "--json"
+        capsys,
+        "compile",
+        "model.py",
+        "-o",
+        "out.sand",
+        "--recipe",
+        "recipe.yaml",
+        "--data",
+        "compile_data:some",
+        "--json",
     )
     found = result.json
-    assert found["path"] == "out.sand" and found["bytes"] == (here / "out.sand").stat().st_size
+    assert found["path"] == "out.sand"
+    assert found["bytes"] == (here / "out.sand").stat().st_size
     assert found["ladder"]["rungs"][-1]["graphs"] == {"vision": "full"}
     assert len(found["rejected"]) + len(found["ladder"]["rungs"]) == 5
     assert any("reused" in note for note in found["notes"])
@@ -75,9 +84,7 @@ def test_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ],
     ids=["no source", "no folder for the output", "unknown device", "no recipe", "data", "odd source", "no output"],
 )
-def test_refuses(
-    arguments: list[str], message: str, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_refuses(arguments: list[str], message: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(path.name for path in here.iterdir())
     result = sanderling(capsys, "compile", *arguments)
     assert result.code == 2

@@ -11,7 +11,7 @@ import torch
 from examples.scene_qa import train as training
 from examples.scene_qa.architecture import adapt
 from examples.scene_qa.data import EVALUATION_SEED, draw_pair, evaluation, is_right
-from examples.scene_qa.model import SceneFusion, SceneText
+from examples.scene_qa.model import SceneFusion, SceneModel, SceneText
 from examples.scene_qa.questions import ANSWERS, COUNTS, KINDS, MAX_WORDS, WORDS, Filter, ask_many
 from examples.scene_qa.scenes import COLOURS, Scene, Thing, draw_scene
 
@@ -119,7 +119,7 @@ def test_asking_many_questions_equals_asking_them_one_by_one() -> None:
     ids = torch.randint(1, len(WORDS), (6, 7))
     tokens, sizes = torch.randn(2, 20, 128), torch.ones(2, 20)
     with torch.inference_mode():
-        together = fusion.ask_many(text(ids), ids, tokens, sizes)
+        together = fusion.head(fusion.ask_many(text(ids), ids, tokens, sizes))
         repeated = (t.repeat_interleave(3, dim=0) for t in (tokens, sizes))
         torch.testing.assert_close(together, fusion(text(ids), ids, *repeated), atol=1e-5, rtol=1e-5)
 
@@ -150,7 +150,7 @@ def test_training_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.skipif(not Path("examples/scene_qa/weights/weights.safetensors").exists(), reason="not trained yet")
 def test_the_committed_model_answers_fresh_questions() -> None:
-    model = training.SceneModel()
+    model = SceneModel()
     for part in adapt().parts:
         assert part.build is not None
         model.get_submodule(part.component).load_state_dict(part.build(None).state_dict())

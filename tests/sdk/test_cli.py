@@ -10,14 +10,17 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-import sanderling as package
 from command import sanderling
+
+import sanderling as package
 from sanderling import cli
 from sanderling.errors import BudgetTooSmallError, CheckFailedError, DriftError, InputError, InternalError
 from sanderling.verb import Outcome, Verb
 
 FILES = [
-    (where, module.name) for where in cli.VERB_PACKAGES for module in pkgutil.iter_modules(import_module(where).__path__)
+    (where, module.name)
+    for where in cli.VERB_PACKAGES
+    for module in pkgutil.iter_modules(import_module(where).__path__)
 ]
 HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "matplotlib", "PIL", "tokenizers", "yaml", "safetensors")
 
@@ -38,7 +41,8 @@ def fake(monkeypatch: pytest.MonkeyPatch, result: Outcome | BaseException) -> No
 def test_every_verb_file_exports_a_verb_that_teaches(where: str, name: str) -> None:
     verb = import_module(f"{where}.{name}").VERB
     assert isinstance(verb, Verb)
-    assert verb.help and verb.help[-1] != "."
+    assert verb.help
+    assert verb.help[-1] != "."
     assert f"\n  sanderling {name} " in verb.description
     verb.configure(ArgumentParser())
 
@@ -60,7 +64,8 @@ def test_the_verbs_are_those_that_were_promised() -> None:
 def test_no_verb_prints_the_help_and_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
     result = sanderling(capsys)
     assert (result.code, result.out) == (2, "")
-    assert "exit codes:" in result.err and "doctor" in result.err
+    assert "exit codes:" in result.err
+    assert "doctor" in result.err
 
 
 @pytest.mark.parametrize(
@@ -164,7 +169,8 @@ def test_help_loads_no_heavy_library() -> None:
 def test_a_closed_pipe_is_quiet(laddered: Path) -> None:
     command = [sys.executable, "-m", "sanderling.cli", "inspect", str(laddered)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait() == 141

@@ -92,6 +92,7 @@ def test_grid_spreads_over_rows_and_columns() -> None:
 
 def test_grid_merges_every_token_into_a_nearest_place() -> None:
     reduction = reduce("grid", make_view((6, 6), 7), 7)
+    assert reduction.target is not None
     for place in range(36):
         distances = {k: (k // 6 - place // 6) ** 2 + (k % 6 - place % 6) ** 2 for k in reduction.kept[0]}
         assert distances[reduction.target[0, place]] == min(distances.values())
@@ -102,6 +103,7 @@ def test_merge_equals_bipartite_matching_in_loops(keep: int) -> None:
     """For keep >= n / 2: alternate tokens, merge the n - keep sources that are most like a target."""
     view = make_view((4, 4), keep)
     reduction = reduce("merge", view, keep)
+    assert reduction.target is not None
     for b in range(3):
         unit = view.metric[b] / np.linalg.norm(view.metric[b], axis=1, keepdims=True)
         sources, targets = range(0, 16, 2), range(1, 16, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 
 import pytest
+
 from sanderling.budget import Budget
 from sanderling.errors import BudgetError
 from sanderling.options import add_budget, budget_of, budget_words

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from sanderling.errors import DriftError
 from sanderling.manifest import Drift
 from sanderling.selftest import check, cosine, drift_data, is_inside
@@ -27,7 +28,8 @@ def test_the_first_row_outside_is_named_with_both_numbers(distance: float) -> No
 def test_data_has_neither_infinity_nor_nan() -> None:
     found = drift_data(dataclasses.replace(ROW, max_abs=float("inf"), cosine=float("nan")))
     assert (found["max_abs"], found["cosine"], found["inside"]) == (None, None, False)
-    assert is_inside(ROW) and drift_data(ROW)["max_abs"] == 1e-5
+    assert is_inside(ROW)
+    assert drift_data(ROW)["max_abs"] == 1e-5
 
 
 def test_cosine_of_other_shapes_is_0() -> None:

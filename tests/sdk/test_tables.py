@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from sanderling.ladder import Ladder, Quality
 from sanderling.tables import figure, graphs_words, ladder_table, quality_words, settings_words, table
 
@@ -42,4 +43,18 @@ def test_words() -> None:
 
 
 def test_a_ladder_without_rungs_is_a_head() -> None:
-    assert ladder_table(Ladder("accuracy", ())).split() == "graph p50 ms p90 ms p99 ms memory MB quality 95 % interval".split()
+    assert ladder_table(Ladder("accuracy", ())).split() == [
+        "graph",
+        "p50",
+        "ms",
+        "p90",
+        "ms",
+        "p99",
+        "ms",
+        "memory",
+        "MB",
+        "quality",
+        "95",
+        "%",
+        "interval",
+    ]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import damage, sanderling
+
 from sanderling.bundle import Bundle, replace_member
 from sanderling.codec import to_json
 from sanderling.doctor import Diagnosis, Row
@@ -68,7 +69,8 @@ class TestVerify:
         name = damage(laddered, prefix)
         result = sanderling(capsys, "verify", laddered)
         assert result.code == 1
-        assert name in result.out and "not whole" in result.out
+        assert name in result.out
+        assert "not whole" in result.out
         assert sanderling(capsys, "verify", laddered, "--json").json["whole"] is False
 
     def test_a_bundle_cut_short_is_found(self, laddered: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,7 +97,8 @@ class TestVerify:
         spoil_golden(laddered)
         result = sanderling(capsys, "verify", laddered, "--run")
         assert result.code == 1
-        assert "wrong: 1 of 6" in result.out and "scores" in result.out
+        assert "wrong: 1 of 6" in result.out
+        assert "scores" in result.out
 
 
 class TestPlan:
@@ -172,9 +175,7 @@ class TestPlan:
 
 
 class TestRun:
-    def test_answers_as_a_session_does(
-        self, laddered: Path, picture: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_answers_as_a_session_does(self, laddered: Path, picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
         found = sanderling(capsys, "run", laddered, "--input", f"image={picture}", "--json").json
         with load(laddered) as session:
             expected = session.run({"image": picture}).outputs["scores"]
@@ -229,7 +230,7 @@ class TestReadInputs:
     def test_refuses_what_is_no_array(self, content: bytes | None, tmp_path: Path) -> None:
         if content is not None:
             (tmp_path / "a.npy").write_bytes(content)
-        with pytest.raises(InputError, match="cannot be read as a .npy array"):
+        with pytest.raises(InputError, match=r"cannot be read as a \.npy array"):
             read_inputs([f"audio={tmp_path / 'a.npy'}"], SPECS)
 
     def test_refuses_pickles_and_archives(self, tmp_path: Path) -> None:
@@ -256,7 +257,8 @@ class TestDoctor:
         monkeypatch.setattr("sanderling.doctor.diagnose", lambda: Diagnosis({"cpu": "abacus"}, None, rows))
         result = sanderling(capsys, "doctor")
         assert result.code == code
-        assert "abacus" in result.out and "not there" in result.out
+        assert "abacus" in result.out
+        assert "not there" in result.out
         assert sanderling(capsys, "doctor", "--json").json["targets"][1]["status"] == status
 
 
