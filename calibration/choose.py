@@ -29,8 +29,8 @@ def choose_targets(
 ) -> tuple[Chosen, tuple[TargetCost, ...]]:
     """Return the fastest target and number of threads of every component, and the medians that say so.
 
-    Candidates take turns call by call, so that a slow moment of the machine falls on all of them. One thread is always a
-    candidate: a part of small matrices loses more by waiting for threads than it gains.
+    Candidates take turns call by call, so that a slow moment of the machine falls on all of them. One thread is always
+    a candidate: a part of small matrices loses more by waiting for threads than it gains.
 
     Args:
         bundle: holds the inputs to call with.
@@ -58,7 +58,8 @@ def choose_targets(
         for (component, target, threads, number), ms in spent.items()
     )
     best = {c.name: _fastest(c.name, costs) for c in bundle.manifest().model.components}
-    return Chosen({c: target for c, (target, _) in best.items()}, {c: threads for c, (_, threads) in best.items()}), costs
+    chosen = Chosen({c: target for c, (target, _) in best.items()}, {c: threads for c, (_, threads) in best.items()})
+    return chosen, costs
 
 
 def _component_times(session: Session, sample: dict[str, Any], case: GoldenCase) -> dict[str, float]:

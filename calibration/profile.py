@@ -77,7 +77,9 @@ def measure(session: Session, settings: Sequence[Setting], data: Data, progress:
     ]
 
 
-def remeasure(session: Session, rungs: Sequence[Rung], samples: Sequence[Sample], rounds: int, progress: Progress) -> list[Rung]:
+def remeasure(
+    session: Session, rungs: Sequence[Rung], samples: Sequence[Sample], rounds: int, progress: Progress
+) -> list[Rung]:
     """Return the rungs with latency and memory measured again here; their quality stays.
 
     Args:

@@ -77,10 +77,10 @@ def _example_problems(part: Part, component: Component) -> Iterator[str]:
         yield f"part {part.component!r} has {len(part.example)} example tensors for {len(component.inputs)} inputs"
         return
     for spec, tensor in zip(component.inputs, part.example, strict=True):
-        where = f"the example for {part.component!r}'s {spec.name!r}"
+        where = f"the example of part {part.component!r} for {spec.name!r}"
         came = f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
         axes = list(zip(spec.shape, tensor.shape, strict=False))
-        fits = len(axes) == tensor.ndim == len(spec.shape) and all(axis in (length, str(axis)) for axis, length in axes)
+        fits = len(axes) == tensor.ndim == len(spec.shape) and all(isinstance(a, str) or a == n for a, n in axes)
         if f"torch.{spec.dtype}" != str(tensor.dtype) or not fits:
             yield f"{where} is {came}, expected {spec.dtype} {list(spec.shape)}"
         elif any(isinstance(axis, str) and length < 2 for axis, length in axes):

@@ -51,7 +51,7 @@ def adapt_onnx(path: Path) -> Adapted:
 
 def _tensor_spec(value: ValueInfoProto, name: str) -> TensorSpec:
     if not value.type.HasField("tensor_type"):
-        raise CheckpointError(f"{name}.onnx: {value.name!r} is not a tensor; sequences and maps are no inputs or outputs")
+        raise CheckpointError(f"{name}.onnx: {value.name!r} is not a tensor; sequences and maps cannot be passed")
     tensor = value.type.tensor_type
     dtypes = {element.onnx_type: dtype for dtype, element in ELEMENTS.items() if dtype != "bfloat16"}
     if tensor.elem_type not in dtypes:

@@ -231,7 +231,7 @@ def _problems(model: ModelSpec) -> Iterator[str]:
             yield f"component {component.name!r} loops by the unknown lever {component.loop.lever!r}"
         for out, into in component.loop.carry if component.loop is not None else ():
             if out not in {t.name for t in component.outputs} or into not in {t.name for t in component.inputs}:
-                yield f"component {component.name!r} carries {out!r} to {into!r}, expected one of its outputs and inputs"
+                yield f"component {component.name!r} carries {out!r} to {into!r}, which are not its output and input"
     for output in model.outputs:
         if output not in values:
             yield f"output {output!r} is written by no component"

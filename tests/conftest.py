@@ -15,23 +15,23 @@ from sanderling.manifest import Trial
 
 
 @pytest.fixture(scope="session")
-def compile_cache(request: pytest.FixtureRequest) -> Path:
-    """A folder of lowered graphs that outlives the run; what it holds is keyed by everything that went into it."""
-    return Path(request.config.cache.mkdir("sanderling"))
+def tiny_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `tiny.sand`, compiled from `tiny.adapted_tiny`, and the `cache` it was compiled with.
 
-
-@pytest.fixture(scope="session")
-def compiled_tiny(tmp_path_factory: pytest.TempPathFactory, compile_cache: Path) -> Path:
-    """The bundle of `tiny.adapted_tiny`, compiled once for all tests; to be read, not changed."""
+    The cache outlives the run: exporting takes a dozen seconds, and its keys change with everything that goes in.
+    """
     from tiny import compile_tiny
 
-    return compile_tiny(tmp_path_factory.mktemp("tiny"), compile_cache)
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "cache").symlink_to(request.config.cache.mkdir("sanderling"), target_is_directory=True)
+    compile_tiny(folder)
+    return folder
 
 
 @pytest.fixture
-def tiny_bundle(compiled_tiny: Path, tmp_path: Path) -> Path:
+def tiny_bundle(tiny_folder: Path, tmp_path: Path) -> Path:
     """A copy of the compiled tiny bundle, to do anything with."""
-    return Path(shutil.copy(compiled_tiny, tmp_path))
+    return Path(shutil.copy(tiny_folder / "tiny.sand", tmp_path))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
+
 import sanderling
 from sanderling import compile as compiler
 from sanderling import errors

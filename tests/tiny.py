@@ -90,7 +90,7 @@ def tiny_data(count: int = 6, seed: int = 0) -> Data:
     return Data(samples)
 
 
-def compile_tiny(folder: Path, cache: Path, recipe: Recipe = RECIPE) -> Path:
-    """Return a bundle of the tiny model in a folder, its graphs taken from or put into a cache folder."""
-    output = folder / "tiny.sand"
-    return compile_model(adapted_tiny(), output, evaluation=tiny_data(), recipe=recipe, cache=Cache(cache))
+def compile_tiny(folder: Path, recipe: Recipe = RECIPE, **options: object) -> Path:
+    """Return a bundle of the tiny model, compiled into a folder with a cache of its own."""
+    given: dict[str, object] = {"evaluation": tiny_data(), "cache": Cache(folder / "cache"), **options}
+    return compile_model(adapted_tiny(), folder / "tiny.sand", recipe=recipe, **given)  # type: ignore[arg-type]

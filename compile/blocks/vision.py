@@ -17,8 +17,8 @@ from sanderling.compile.blocks.transformer import EncoderLayer
 class VisionConfig:
     """Sizes of a vision transformer; widths in channels, `image_size`, `patch_size` and `overlap` in pixels.
 
-    With an overlap a patch also sees that many pixels of its neighbours on every side (as the soft split of T2T-ViT, Yuan
-    et al. 2021, section 3.1, does), so small shapes that straddle patches are easier to recognise.
+    With an overlap a patch sees that many pixels of its neighbours on every side, as the soft split of T2T-ViT does
+    (Yuan et al. 2021, section 3.1), so small shapes that straddle patches are easier to recognise.
     """
 
     image_size: int
@@ -76,7 +76,8 @@ def patchify(pixels: Tensor, patch: int) -> Tensor:
 def overlapping_patches(pixels: Tensor, patch: int, overlap: int) -> Tensor:
     """Return patches with a margin of their neighbours' pixels as rows, channels first; zeros beyond the edges.
 
-    A linear layer on these rows equals a convolution with stride `patch`, kernel `patch + 2 * overlap` and padding `overlap`.
+    A linear layer on these rows equals a convolution with stride `patch`, kernel `patch + 2 * overlap` and padding
+    `overlap`.
 
     Args:
         pixels: [batch, channels, height, width], height and width multiples of `patch`.

@@ -24,12 +24,12 @@ DATA = "from tiny import tiny_data\n\n\ndef some():\n    return tiny_data(3)\n"
 
 
 @pytest.fixture
-def here(tmp_path: Path, compiled_tiny: Path, compile_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with a source, a recipe and data in it, and the cache that the tiny bundle was made with."""
     for name, text in {"model.py": SOURCE, "recipe.yaml": RECIPE, "compile_data.py": DATA}.items():
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SANDERLING_CACHE", str(compile_cache))
+    monkeypatch.setenv("SANDERLING_CACHE", str(tiny_folder / "cache"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr("sanderling.calibration.choose.ROUNDS", 2)
     return tmp_path

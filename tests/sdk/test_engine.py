@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from sanderling.engine import OpenOptions, opener, usable_cores
 from sanderling.errors import InputError, UnknownNameError
 
