@@ -46,7 +46,7 @@ class Options:
     learning_rate: float = 1e-3
     warmup: int = 200
     weight_decay: float = 0.02
-    average: float = 0.999
+    average: float = 0.995
     seed: int = 7
     save_every: int = 100
 

@@ -79,7 +79,11 @@ def test_a_cross_layer_equals_torch_s_decoder_layer() -> None:
     ).eval()
     copy_attention(ours.self_attn, theirs.self_attn)
     copy_attention(ours.cross_attn, theirs.multihead_attn)
-    norms = zip((ours.layer_norm1, ours.layer_norm_cross, ours.layer_norm2), (theirs.norm1, theirs.norm2, theirs.norm3))
+    norms = zip(
+        (ours.layer_norm1, ours.layer_norm_cross, ours.layer_norm2),
+        (theirs.norm1, theirs.norm2, theirs.norm3),
+        strict=True,
+    )
     for mine, other in (*norms, (ours.mlp.fc1, theirs.linear1), (ours.mlp.fc2, theirs.linear2)):
         other.load_state_dict(mine.state_dict())
     x, context = rows(6), rows(9, 1)

@@ -102,7 +102,7 @@ def test_a_loop_that_carries_what_is_not_there_is_no_legal_model() -> None:
     spec = adapted_loop().spec
     for carry in (("picture", "state"), ("next_state", "picture")):
         looped = replace(spec.components[0], loop=Loop("steps", (carry,)))
-        with pytest.raises(InternalError, match=f"'denoise' carries '{carry[0]}' to '{carry[1]}', expected one of its"):
+        with pytest.raises(InternalError, match=f"'denoise' carries '{carry[0]}' to '{carry[1]}', which"):
             replace(spec, components=(looped, spec.components[1]))
 
 

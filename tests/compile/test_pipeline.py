@@ -206,11 +206,15 @@ def test_a_changed_weight_remakes_only_the_graphs_of_its_component(tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def both(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model for both engines, compared at half the tokens and at as many tokens as heads."""
     adapted = with_part(adapted_tiny(), "vision", probe=(2,))
-    recipe = reduce_recipe("onnxruntime", "openvino", reducers=("saliency", "merge"))
-    return compile_quick(adapted, tmp_path_factory.mktemp("both"), evaluation=tiny_data(3), recipe=recipe)
+    options = {
+        "evaluation": tiny_data(3),
+        "recipe": reduce_recipe("onnxruntime", "openvino", reducers=("saliency", "merge")),
+        "cache": Cache(tiny_folder / "cache"),
+    }
+    return compile_quick(adapted, tmp_path_factory.mktemp("both"), **options)
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino"])

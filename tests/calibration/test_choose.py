@@ -1,0 +1,113 @@
+"""The engine that is measured faster runs a component; a fake session stands in, whose engines take what we say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from toy_bundle import toy_measured, write_toy
+
+from sanderling.bundle import Bundle
+from sanderling.calibration import choose
+from sanderling.calibration.choose import Chosen, choose_targets
+from sanderling.manifest import Golden, GoldenCase, GoldenInput, TargetCost
+
+Cost = Callable[[str, int, str, str, int], float]
+"""Target, threads, component, graph and call number -> milliseconds."""
+
+PARTS = ("look", "read", "join")
+FULL = dict.fromkeys(PARTS, "full")
+GOLDEN = Golden(
+    (GoldenInput("picture", None, "golden/input/picture.npy"),),
+    (
+        GoldenCase({"tokens": 8}, FULL, {}, 0.0),
+        GoldenCase({"tokens": 6}, {**FULL, "look": "top@0"}, {}, 0.0),
+        GoldenCase({"tokens": 2}, {**FULL, "look": "top@0"}, {}, 0.0),
+    ),
+)
+
+
+class FakeSession:
+    """Answers as a session does, without running anything."""
+
+    cost: Cost
+    log: list[tuple[str, int]]
+
+    def __init__(self, bundle: Bundle, *, measured: Any, target: str, threads: int) -> None:
+        self._who = (target, threads)
+        self._calls = 0
+
+    def at(self, settings: Mapping[str, int], graphs: Mapping[str, str]) -> Mapping[str, str]:
+        return graphs
+
+    def run(self, sample: Mapping[str, Any], plan: Mapping[str, str]) -> Any:
+        self._calls += 1
+        FakeSession.log.append(self._who)
+        times = {c: FakeSession.cost(*self._who, c, plan[c], self._calls) for c in PARTS}
+        return SimpleNamespace(receipt=SimpleNamespace(components_ms=times))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Chosen, tuple[TargetCost, ...]]]:
+    """Choose among targets whose costs are given."""
+    monkeypatch.setattr(choose, "Session", FakeSession)
+    monkeypatch.setattr(choose, "ROUNDS", 5)
+    FakeSession.log = []
+
+    def choose_with(
+        cost: Cost, targets: Sequence[str] = ("slow", "quick"), threads: int = 1
+    ) -> tuple[Chosen, tuple[TargetCost, ...]]:
+        FakeSession.cost = cost
+        with Bundle.open(write_toy(tmp_path / "toy.sand", {"golden": GOLDEN})) as bundle:
+            return choose_targets(bundle, replace(toy_measured(), threads=threads), targets, lambda *_: None)
+
+    return choose_with
+
+
+def test_the_slower_target_is_not_chosen(run: Any) -> None:
+    chosen, costs = run(lambda target, *_: {"slow": 3.0, "quick": 2.0}[target])
+    assert chosen == Chosen(dict.fromkeys(PARTS, "quick"), dict.fromkeys(PARTS, 1))
+    assert {(cost.component, cost.target): cost.p50_ms for cost in costs}["look", "slow"] == 3.0
+
+
+def test_every_component_has_its_own_winner(run: Any) -> None:
+    chosen, _ = run(lambda target, threads, part, *_: 1.0 if (part == "read") == (target == "slow") else 2.0)
+    assert chosen.targets == {"look": "quick", "read": "slow", "join": "quick"}
+
+
+def test_more_threads_are_taken_only_where_they_pay(run: Any) -> None:
+    chosen, costs = run(lambda target, threads, part, *_: {"look": 8.0 / threads}.get(part, 1.0 * threads), threads=4)
+    assert chosen.threads == {"look": 4, "read": 1, "join": 1}
+    assert {cost.threads for cost in costs} == {1, 4}
+
+
+def test_a_hiccup_and_the_first_calls_do_not_decide(run: Any) -> None:
+    def cost(target: str, threads: int, part: str, graph: str, call: int) -> float:
+        if target == "quick" and call in (1, 2, 3, 4, 7):  # two rounds of two cases to warm up, then one hiccup
+            return 100.0
+        return {"slow": 3.0, "quick": 2.0}[target]
+
+    chosen, costs = run(cost)
+    assert set(chosen.targets.values()) == {"quick"}
+    assert {cost.p50_ms for cost in costs} == {2.0, 3.0}
+
+
+def test_candidates_take_turns(run: Any) -> None:
+    run(lambda *_: 1.0, threads=2)
+    order = [("slow", 1), ("slow", 2), ("quick", 1), ("quick", 2)]
+    assert FakeSession.log == order * 2 * 7, "two cases, two rounds to warm up and five that count"
+
+
+def test_the_full_and_the_last_reduced_case_decide_together(run: Any) -> None:
+    # Quick at the full model only; with a token count known at run time it is the slower one.
+    milliseconds = {("slow", "full"): 3.0, ("slow", "top@0"): 3.0, ("quick", "full"): 1.0, ("quick", "top@0"): 9.0}
+    chosen, costs = run(lambda target, _, part, graph, __: milliseconds[target, graph])
+    assert chosen.targets == {"look": "slow", "read": "quick", "join": "quick"}
+    assert {(cost.graph, cost.settings["tokens"]) for cost in costs if cost.component == "look"} == {
+        ("full", 8),
+        ("top@0", 2),
+    }

@@ -1,0 +1,127 @@
+"""Measuring: settings take turns, percentiles are right, quality is the task's or the agreement with the full model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_bundle import MODEL, write_toy
+
+from sanderling.bundle import Bundle
+from sanderling.calibration import profile
+from sanderling.calibration.dataset import Data
+from sanderling.calibration.profile import WARM_UP, Setting, call_in_turn, cost_of, is_full, measure, remeasure
+from sanderling.errors import InputError
+from sanderling.ladder import Rung
+from sanderling.session import Answer, Session
+
+FULL = dict.fromkeys((component.name for component in MODEL.components), "full")
+TOP = {**FULL, "look": "top@0"}
+SETTINGS = [Setting({"tokens": 8}, FULL), Setting({"tokens": 4}, TOP), Setting({"tokens": 1}, TOP)]
+
+
+def samples(count: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    return [{"picture": rng.random((1, 8), np.float32), "words": rng.random((1, 3), np.float32)} for _ in range(count)]
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Any:
+    with Session(Bundle.open(write_toy(tmp_path / "toy.sand"))) as session:
+        yield session
+
+
+@pytest.fixture
+def log(session: Session, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Sample and tokens of every call."""
+    calls: list[tuple[int, int]] = []
+    known = samples(8)
+    run = session.run
+
+    def logged(inputs: Mapping[str, Any], **options: Any) -> Answer:
+        number = next(i for i, sample in enumerate(known) if np.array_equal(sample["picture"], inputs["picture"]))
+        calls.append((number, options["plan"].settings["tokens"]))
+        return run(inputs, **options)
+
+    monkeypatch.setattr(session, "run", logged)
+    monkeypatch.setattr(profile, "reset_peak_memory", lambda: False)
+    return calls
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Report no progress."""
+
+
+def test_settings_take_turns_and_the_order_turns_by_one(session: Session, log: list[tuple[int, int]]) -> None:
+    measure(session, SETTINGS, Data(samples(3), [0] * 3, lambda outputs, expected: 1.0, "accuracy"), silent)
+    warm_up, counted = log[: 3 * WARM_UP], log[3 * WARM_UP :]
+    assert warm_up == [(0, 8), (0, 4), (0, 1)] * WARM_UP
+    assert [tokens for _, tokens in counted] == [8, 4, 1, 4, 1, 8, 1, 8, 4]
+    assert [sample for sample, _ in counted] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_without_a_score_every_sample_is_held_against_the_first_setting(
+    session: Session, log: list[tuple[int, int]]
+) -> None:
+    rungs = measure(session, SETTINGS, Data(samples(2)), silent)
+    assert log[3 * WARM_UP :] == [(0, 8), (0, 8), (0, 4), (0, 1), (1, 8), (1, 4), (1, 1), (1, 8)]
+    # Each output is a single positive number, so every cosine is 1.
+    assert [rung.quality.score for rung in rungs] == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_measured_rungs_have_what_was_asked_and_what_it_cost(session: Session, log: list[tuple[int, int]]) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    def score(outputs: Mapping[str, Any], expected: float) -> float:
+        return float(outputs["looked"][0, 0] > expected)
+
+    given = samples(4)
+    totals = [float(sample["picture"].sum()) for sample in given]
+    data = Data(given, [total - 0.01 for total in totals], score, "accuracy")
+    rungs = measure(session, SETTINGS, data, lambda *step: told.append(step))
+    assert [(rung.settings, rung.graphs) for rung in rungs] == [(s.settings, s.graphs) for s in SETTINGS]
+    assert [rung.quality.score for rung in rungs] == [1.0, 0.0, 0.0]
+    assert all(rung.latency.samples == 4 and set(rung.components) == set(FULL) for rung in rungs)
+    assert all(0 < rung.components["look"].p50_ms < rung.latency.p50_ms for rung in rungs)
+    assert [rung.memory_mb for rung in rungs] == [None] * 3, "where the system does not tell, nothing is made up"
+    assert told == [("measuring", number, 4) for number in range(1, 5)]
+    assert [is_full(rung) for rung in rungs] == [True, False, False]
+
+
+def test_memory_is_the_process_s_where_the_system_tells(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile, "reset_peak_memory", lambda: True)
+    monkeypatch.setattr(profile, "peak_memory_mb", lambda: 123.5)
+    assert [rung.memory_mb for rung in measure(session, SETTINGS, Data(samples(1)), silent)] == [123.5] * 3
+
+
+@pytest.mark.parametrize("score", [float("nan"), 1.5, -1.0])
+def test_scores_outside_0_to_1_are_refused(session: Session, score: float) -> None:
+    with pytest.raises(InputError, match=f"score of sample 0 is {score}, expected 0"):
+        measure(session, SETTINGS, Data(samples(1), [0], lambda outputs, expected: score, "accuracy"), silent)
+
+
+def test_measuring_again_keeps_the_quality(session: Session, log: list[tuple[int, int]]) -> None:
+    data = Data(samples(3), [0, 1, 1], lambda outputs, expected: float(expected), "accuracy")
+    before: Sequence[Rung] = measure(session, SETTINGS, data, silent)
+    after = remeasure(session, before, samples(2), 5, silent)
+    assert [rung.quality for rung in after] == [rung.quality for rung in before]
+    assert [(rung.settings, rung.graphs) for rung in after] == [(s.settings, s.graphs) for s in SETTINGS]
+    assert [rung.latency.samples for rung in after] == [5] * 3
+
+
+def test_calls_in_turn_go_through_the_samples(session: Session, log: list[tuple[int, int]]) -> None:
+    plans = [session.at(s.settings, s.graphs) for s in SETTINGS[:2]]
+    records = call_in_turn(session, plans, samples(2), 4, silent)
+    assert [len(record.spent_ms) for record in records] == [4, 4]
+    counted = log[2 * WARM_UP :]
+    assert counted == [(0, 8), (0, 4), (1, 4), (1, 8), (0, 8), (0, 4), (1, 4), (1, 8)]
+    assert len(log) == 2 * (WARM_UP + 4)
+
+
+def test_percentiles() -> None:
+    cost = cost_of(list(range(101)))
+    assert (cost.p50_ms, cost.p90_ms, cost.p99_ms, cost.samples) == (50.0, 90.0, 99.0, 101)
+    assert cost_of([7.0]) == type(cost)(7.0, 7.0, 7.0, 1)
