@@ -20,6 +20,9 @@ Sample: TypeAlias = dict[str, Any]
 Score: TypeAlias = Callable[[dict[str, AnyArray], Any], float]
 """Outputs of one call and what was expected -> 0 (wrong) to 1 (right)."""
 
+AGREEMENT = "agreement with the full model"
+"""What quality means where there is no task metric."""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -29,19 +32,21 @@ class Data:
         samples: inputs, one call each; used for calibration, latency and quality.
         expected: one per sample, what `score` compares with; empty when there is no task metric.
         score: the task metric; None measures agreement with the full model.
-        metric: what the score is called, such as "accuracy".
+        metric: what the score is called, such as "accuracy"; it stands beside every quality.
     """
 
     samples: Sequence[Sample]
     expected: Sequence[Any] = field(default=())
     score: Score | None = None
-    metric: str = "agreement with the full model"
+    metric: str = AGREEMENT
 
     def __post_init__(self) -> None:
         if not self.samples:
             raise InputError("the data set has no samples; give at least one")
         if self.score is not None and len(self.expected) != len(self.samples):
             raise InputError(f"{len(self.samples)} samples but {len(self.expected)} expected answers; give one each")
+        if self.score is not None and self.metric == AGREEMENT:
+            raise InputError("a score needs the name of what it measures, such as metric='accuracy'")
 
     def digest(self) -> str:
         """Return the sha256 of the metric's name, every sample and every expected answer, as hex.

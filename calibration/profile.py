@@ -72,9 +72,7 @@ def measure(session: Session, settings: Sequence[Setting], data: Data, progress:
             records[place].scores.append(_score(data, index, answer, reference))
         progress("measuring", index + 1, len(data.samples))
     memory = [_memory_mb(session, plan, data.samples[0]) for plan in plans]
-    return [
-        _rung(setting, record, mb) for setting, record, mb in zip(settings, records, memory, strict=True)
-    ]
+    return [_rung(setting, record, mb) for setting, record, mb in zip(settings, records, memory, strict=True)]
 
 
 def remeasure(

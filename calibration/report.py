@@ -20,6 +20,7 @@ from sanderling.calibration.report_page import (
     paragraph,
     pictures,
 )
+from sanderling.calibration.reprofile import is_earlier
 from sanderling.errors import BundleError
 from sanderling.ladder import Ladder, Rung
 from sanderling.manifest import Drift, Manifest, Measured, TargetCost, Trial
@@ -103,15 +104,17 @@ def _warnings(measured: Measured) -> list[str]:
 def _ladder_part(manifest: Manifest, measured: Measured) -> list[str]:
     ladder = measured.ladder
     best, cheapest = ladder.rungs[-1], ladder.rungs[0]
-    dots = [_dot(manifest, trial) for trial in measured.trials]
+    comparable = [trial for trial in measured.trials if not is_earlier(trial)]
+    older = len(measured.trials) - len(comparable)
     return [
         heading("Ladder: what a budget buys"),
         paragraph(_ladder_words(best, cheapest, len(ladder.rungs))),
         drawing(
-            ladder_svg(dots, ladder),
-            "Every setting that was measured. White circles on the line are the ladder; small marks are settings that "
-            "did not get into it, filled where tokens leave at the input, hollow where they leave inside.",
+            ladder_svg([_dot(manifest, trial) for trial in comparable], ladder),
+            "Every setting that was measured with the ladder. White circles are the ladder; small marks are "
+            "settings that are not in it, filled where tokens leave at the input, hollow where they leave inside.",
         ),
+        *([paragraph(_older_words(older), "soft")] if older else []),
         html_table(ladder_head(ladder), [ladder_row(rung) for rung in ladder.rungs], "The ladder, cheapest first"),
     ]
 
@@ -124,6 +127,13 @@ def _ladder_words(best: Rung, cheapest: Rung, count: int) -> str:
         f"{count} rungs, from {figure(cheapest.latency.p50_ms)} ms at quality {cheapest.quality.score:.3f} to "
         f"{figure(best.latency.p50_ms)} ms at {best.quality.score:.3f}: the cheapest is {speed:.1f} times as fast as "
         "the full model. A rung is here only if nothing tried is as fast and as good."
+    )
+
+
+def _older_words(count: int) -> str:
+    return (
+        f"{count} other settings are not drawn: their latency is from before the ladder was measured again. "
+        "`sanderling profile --all` measures them too."
     )
 
 

@@ -21,6 +21,9 @@ from sanderling.session import Session
 METRIC = "agreement with the full model on the self-test's input"
 """What quality means in a bundle whose quality nobody measured."""
 
+EARLIER = "not measured again with the ladder; before: "
+"""Starts the verdict of a trial that the last profile left out."""
+
 
 def reprofile(bundle: Bundle, calls: int, everything: bool, threads: int | None, progress: Progress) -> Measured:
     """Return what a bundle costs on this machine; quality stays as it was measured.
@@ -48,9 +51,13 @@ def reprofile(bundle: Bundle, calls: int, everything: bool, threads: int | None,
     found = remeasure(Session(bundle, measured=here), rungs, [golden_sample(bundle)], calls, progress)
     ladder, trials = build_ladder(found, before.ladder.metric)
     again = {_key(rung) for rung in found}
-    # What was tried on another machine, or with other engines, says nothing about this one.
-    kept = () if moved else tuple(trial for trial in before.trials if _key(trial.rung) not in again)
+    kept = tuple(_earlier(trial) for trial in before.trials if _key(trial.rung) not in again)
     return replace(here, ladder=ladder, trials=trials + kept)
+
+
+def is_earlier(trial: Trial) -> bool:
+    """Return whether a trial's latency is of another hour or machine than the ladder's, and cannot be compared."""
+    return trial.verdict.startswith(EARLIER)
 
 
 def usable_targets(manifest: Manifest) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -104,6 +111,11 @@ def _first(bundle: Bundle, calls: int, threads: int | None, progress: Progress) 
     data = Data([golden_sample(bundle)] * calls, metric=METRIC)
     ladder, trials = build_ladder(measure(Session(bundle, measured=here), settings, data, progress), METRIC)
     return replace(here, ladder=ladder, trials=trials)
+
+
+def _earlier(trial: Trial) -> Trial:
+    """Return a trial that was not measured again; its quality still holds, so that `everything` can take it up."""
+    return trial if is_earlier(trial) else replace(trial, verdict=EARLIER + trial.verdict)
 
 
 def _key(rung: Rung) -> str:

@@ -21,9 +21,7 @@ Choice = tuple[str, str, dict[str, int]]
 """A component, one of its graphs, and settings of the levers that graph has."""
 
 
-def settings_to_try(
-    model: ModelSpec, graphs: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]]
-) -> list[Setting]:
+def settings_to_try(model: ModelSpec, graphs: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]]) -> list[Setting]:
     """Return every combination of one choice per component, the full model first: every lever at its maximum.
 
     Args:
@@ -62,4 +60,3 @@ def _loop_choices(model: ModelSpec, name: str) -> list[Choice]:
     lever = model.lever(name)
     counts = {max(lever.minimum, round(lever.maximum * f)) for f in LOOP_FRACTIONS} | {lever.default, lever.maximum}
     return [("", "", {name: count}) for count in sorted(counts, reverse=True)]
-

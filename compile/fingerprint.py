@@ -75,9 +75,10 @@ def _object_words(value: Any, above: frozenset[int]) -> str:
 
 
 def _array_words(value: Tensor | np.ndarray[Any, Any]) -> str:
-    is_tensor = isinstance(value, Tensor)
-    array = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy() if is_tensor else value
-    return f"{value.dtype}{tuple(value.shape)}{hashlib.sha256(array.tobytes()).hexdigest()}"
+    form = f"{value.dtype}{tuple(value.shape)}"
+    if isinstance(value, Tensor):  # as bytes, because NumPy has no bfloat16
+        value = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return form + hashlib.sha256(value.tobytes()).hexdigest()
 
 
 def _sources(module: nn.Module) -> set[str]:

@@ -178,5 +178,6 @@ def _fits(spec: TensorSpec, value: object) -> bool:
 
 
 def _words(value: object) -> str:
-    is_tensor = isinstance(value, Tensor)
-    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}" if is_tensor else type(value).__name__
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return type(value).__name__

@@ -26,9 +26,7 @@ class Made:
     reused: int
 
 
-def lower_all(
-    work: Work, targets: Sequence[str], cache: Cache, progress: Callable[[str, int, int], None]
-) -> Made:
+def lower_all(work: Work, targets: Sequence[str], cache: Cache, progress: Callable[[str, int, int], None]) -> Made:
     """Return every planned graph, exported and lowered for every target.
 
     Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 import torch
-from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, EncodeError
 from onnx import TensorProto, ValueInfoProto
 
 from sanderling.compile.architecture import Adapted, Part

@@ -1,10 +1,10 @@
 """Recipes: which passes with which options, for which targets. YAML or Python; unknown keys are errors.
 
-    passes:
-      - reduce: {reducers: [saliency, random], layers: [0, 2], fractions: [0.5, 0.25]}
-    targets: [onnxruntime, openvino]
-    threads: 2
-    budget: {latency_ms: 33, percentile: 99}
+passes:
+  - reduce: {reducers: [saliency, random], layers: [0, 2], fractions: [0.5, 0.25]}
+targets: [onnxruntime, openvino]
+threads: 2
+budget: {latency_ms: 33, percentile: 99}
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """From whatever the user has to a split model.
 
-    a folder       a Hugging Face checkpoint, found by the model_type in its config.json
-    a .py file     the user's own model: a function `adapt()` in it returns an `Adapted`
-    an .onnx file  runs as it is, with no levers
-    an nn.Module   one component with no levers, traced with the example inputs
-    an Adapted     as it is
+a folder       a Hugging Face checkpoint, found by the model_type in its config.json
+a .py file     the user's own model: a function `adapt()` in it returns an `Adapted`
+an .onnx file  runs as it is, with no levers
+an nn.Module   one component with no levers, traced with the example inputs
+an Adapted     as it is
 """
 
 from __future__ import annotations

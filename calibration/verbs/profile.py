@@ -73,10 +73,15 @@ def _run(arguments: Namespace) -> Outcome:
 
 
 def _words(path: Path, before: Measured | None, after: Measured, dry_run: bool) -> str:
+    from sanderling.calibration.reprofile import is_earlier
+
     stand_in = ", on a stand-in: this machine is another" if after.stand_in else ""
     lines = [f"device {after.device}{stand_in}; {engines_words(after)}", "", _comparison(before, after), ""]
     if before is not None and before.machine != after.machine:
-        lines.append("This is another machine than before: engines were compared and chosen again, older trials went.")
+        lines.append("This is another machine than before: engines were compared and chosen again.")
+    older = sum(is_earlier(trial) for trial in after.trials)
+    if older:
+        lines.append(f"{older} settings outside the ladder were not measured again; --all measures them too.")
     lines.append(f"{path} left as it is" if dry_run else f"written to {path}")
     return "\n".join(lines)
 

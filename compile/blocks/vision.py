@@ -15,10 +15,10 @@ from sanderling.compile.blocks.transformer import EncoderLayer
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """Sizes of a vision transformer; widths in channels, `image_size`, `patch_size` and `overlap` in pixels.
+    """Sizes of a vision transformer; widths in channels, `image_size` and `patch_size` in pixels.
 
-    With an overlap a patch sees that many pixels of its neighbours on every side, as the soft split of T2T-ViT does
-    (Yuan et al. 2021, section 3.1), so small shapes that straddle patches are easier to recognise.
+    With `overlap` a patch also sees half a patch of its neighbours on every side, as the soft split of T2T-ViT does (Yuan
+    et al. 2021, section 3.1), so small shapes that straddle patches are easier to recognise.
     """
 
     image_size: int
@@ -33,7 +33,7 @@ class VisionConfig:
     class_token: bool = False
     pre_norm: bool = False
     patch_bias: bool = True
-    overlap: int = 0
+    overlap: bool = False
 
     @property
     def side(self) -> int:
@@ -48,8 +48,7 @@ class VisionConfig:
     @property
     def patch_values(self) -> int:
         """Numbers that one patch is made of."""
-        window: int = self.channels * (self.patch_size + 2 * self.overlap) ** 2
-        return window
+        return self.channels * self.patch_size**2 * (4 if self.overlap else 1)
 
 
 def patchify(pixels: Tensor, patch: int) -> Tensor:
@@ -73,26 +72,25 @@ def patchify(pixels: Tensor, patch: int) -> Tensor:
     return split.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, -1)
 
 
-def overlapping_patches(pixels: Tensor, patch: int, overlap: int) -> Tensor:
-    """Return patches with a margin of their neighbours' pixels as rows, channels first; zeros beyond the edges.
+def overlapping_patches(pixels: Tensor, patch: int) -> Tensor:
+    """Return patches with half a patch of their neighbours on every side as rows; zeros beyond the edges.
 
-    A linear layer on these rows equals a convolution with stride `patch`, kernel `patch + 2 * overlap` and padding
-    `overlap`.
+    A row is four blocks of patch x patch pixels, from the top left to the bottom right, channels first inside each: whole
+    blocks are copied, which is several times faster in an engine than gathering windows. A linear layer on these rows
+    equals a convolution with stride `patch`, kernel `2 * patch` and padding `patch / 2`, its weights in that order.
 
     Args:
         pixels: [batch, channels, height, width], height and width multiples of `patch`.
-        patch: distance between patches in pixels.
-        overlap: margin on every side in pixels.
+        patch: distance between patches in pixels, even.
 
     Returns:
-        [batch, height / patch * width / patch, channels * (patch + 2 * overlap)²]
+        [batch, height / patch * width / patch, 4 * channels * patch * patch]
     """
-    padded = functional.pad(pixels, (overlap,) * 4)
-    window = torch.arange(patch + 2 * overlap)
-    rows = torch.arange(0, pixels.shape[2], patch)[:, None] + window  # [rows, window]
-    columns = torch.arange(0, pixels.shape[3], patch)[:, None] + window
-    windows = padded[:, :, rows][:, :, :, :, columns]  # [batch, channels, rows, window, columns, window]
-    return windows.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    rows, columns = pixels.shape[2] // patch, pixels.shape[3] // patch
+    padded = functional.pad(pixels, (patch // 2,) * 4)
+    blocks = patchify(padded, patch).unflatten(1, (rows + 1, columns + 1))  # type: ignore[no-untyped-call]
+    corners = [blocks[:, y : y + rows, x : x + columns] for y in (0, 1) for x in (0, 1)]
+    return torch.cat(corners, dim=-1).flatten(1, 2)
 
 
 def contrast(patches: Tensor) -> Tensor:
@@ -142,19 +140,17 @@ class VisionEncoder(nn.Module):
 
     def _patches(self, pixels: Tensor) -> Tensor:
         if self.config.overlap:
-            return overlapping_patches(pixels, self.config.patch_size, self.config.overlap)
+            return overlapping_patches(pixels, self.config.patch_size)
         return patchify(pixels, self.config.patch_size)
 
     def _embed(self, patches: Tensor, keep: Tensor | None) -> TokenSet:
         positions = self.position_embedding[self.prefix :].expand(patches.shape[0], -1, -1)
-        tokens = all_tokens(torch.cat([patches, positions], dim=-1))
-        if self.reduce_at is not None and self.reduce_at.layer == 0 and keep is not None:
-            grid = (self.config.side, self.config.side)
-            reduction = choose(self.reduce_at.reducer, patches, contrast(patches), keep, grid)
-            tokens = reduce_tokens(tokens, reduction)
-        pixels = tokens.rows[..., : patches.shape[-1]]
-        rows = self.patch_embedding(pixels) + tokens.rows[..., patches.shape[-1] :]
-        return TokenSet(rows, tokens.sizes, tokens.kept)
+        if self.reduce_at is None or self.reduce_at.layer != 0 or keep is None:
+            return all_tokens(self.patch_embedding(patches) + positions)
+        grid = (self.config.side, self.config.side)
+        reduction = choose(self.reduce_at.reducer, patches, contrast(patches), keep, grid)
+        left, places = (reduce_tokens(all_tokens(rows), reduction) for rows in (patches, positions))
+        return TokenSet(self.patch_embedding(left.rows) + places.rows, left.sizes, left.kept)
 
     def _with_prefix(self, tokens: TokenSet) -> TokenSet:
         if self.class_embedding is None:

@@ -15,7 +15,7 @@ from sanderling.compile.blocks.vision import VisionConfig, VisionEncoder
 WIDTH = 128
 HEADS = 4
 VISION = VisionConfig(
-    image_size=IMAGE_SIZE, patch_size=8, overlap=4, width=WIDTH, layers=6, heads=HEADS, hidden=4 * WIDTH
+    image_size=IMAGE_SIZE, patch_size=8, overlap=True, width=WIDTH, layers=6, heads=HEADS, hidden=4 * WIDTH
 )
 PAD_ID = 0
 MEAN, STD = 127.5, 73.0

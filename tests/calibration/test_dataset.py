@@ -75,6 +75,11 @@ def test_data_without_samples_or_with_too_few_answers_is_refused() -> None:
         Data(SAMPLES, ["yes"], score=lambda outputs, expected: 1.0)
 
 
+def test_a_score_without_a_name_is_refused() -> None:
+    with pytest.raises(InputError, match="needs the name of what it measures, such as metric='accuracy'"):
+        Data(SAMPLES, ["yes", "no"], score=lambda outputs, expected: 1.0)
+
+
 # --- references ------------------------------------------------------------------------------------------------------
 
 MODULE = """

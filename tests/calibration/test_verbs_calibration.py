@@ -65,8 +65,12 @@ class TestProfile:
         change_measured(laddered, _only_full_in_ladder)
         assert sanderling(capsys, "profile", laddered, "--calls", "2").code == 0
         assert [trial.rung.latency.samples for trial in measured_of(laddered).trials] == [2, 20, 20]
+        assert [reprofile.is_earlier(trial) for trial in measured_of(laddered).trials] == [False, True, True]
+        assert sanderling(capsys, "profile", laddered, "--calls", "2").code == 0
+        assert measured_of(laddered).trials[1].verdict.count(reprofile.EARLIER) == 1
         assert sanderling(capsys, "profile", laddered, "--calls", "2", "--all").code == 0
         assert [trial.rung.latency.samples for trial in measured_of(laddered).trials] == [2, 2, 2]
+        assert not any(reprofile.is_earlier(trial) for trial in measured_of(laddered).trials)
 
     def test_on_another_machine_engines_are_compared_and_chosen_again(
         self, laddered: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -209,6 +213,16 @@ class TestReport:
         assert text.count("<img") == 2
         assert text.count("<svg") == 2
 
+    def test_what_was_not_measured_with_the_ladder_is_not_drawn_beside_it(
+        self, laddered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        change_measured(laddered, _one_rejected)
+        assert sanderling(capsys, "report", laddered, "-o", tmp_path / "a.html", "--calls", "2").code == 0
+        change_measured(laddered, _one_earlier)
+        assert sanderling(capsys, "report", laddered, "-o", tmp_path / "b.html", "--calls", "2").code == 0
+        assert "are not drawn" not in (tmp_path / "a.html").read_text()
+        assert "1 other settings are not drawn" in (tmp_path / "b.html").read_text()
+
     def test_a_stand_in_is_said_loudly(
         self, laddered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -284,4 +298,12 @@ def _one_rejected(measured: Measured) -> Measured:
     ladder = dataclasses.replace(measured.ladder, rungs=measured.ladder.rungs[1:])
     return dataclasses.replace(
         measured, ladder=ladder, trials=(dataclasses.replace(first, verdict="too slow"), *others)
+    )
+
+
+def _one_earlier(measured: Measured) -> Measured:
+    """Say that the rejected trial was not measured again."""
+    first, *others = measured.trials
+    return dataclasses.replace(
+        measured, trials=(dataclasses.replace(first, verdict=reprofile.EARLIER + "slow"), *others)
     )

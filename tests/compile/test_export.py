@@ -13,6 +13,7 @@ import torch
 from tiny_models import Step, looped
 from torch import Tensor, nn
 
+from sanderling.compile.blocks.reduce import number_to_keep
 from sanderling.compile.export import OPSET, export
 from sanderling.engine import OpenOptions, opener
 from sanderling.errors import UnsupportedError
@@ -29,11 +30,7 @@ class First(nn.Module):
     """The first `keep` rows."""
 
     def forward(self, x: Tensor, keep: Tensor) -> Tensor:
-        number = keep.item()
-        torch._check(number >= 1)
-        torch._check(number <= x.shape[1])
-        places = torch.arange(number)  # type: ignore[arg-type]
-        return x[:, places]
+        return x[:, torch.arange(number_to_keep(keep, x.shape[1]))]
 
 
 class Branching(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -116,7 +116,7 @@ def test_a_number_of_heads_counts_though_no_weight_shows_it() -> None:
 
 
 @pytest.fixture
-def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """A user's module that takes a function from a second file, which takes a number from a third."""
     (tmp_path / "fp_numbers.py").write_text("FACTOR = 2\n")
     (tmp_path / "fp_helper.py").write_text("import fp_numbers\n\ndef scale(x):\n    return x * fp_numbers.FACTOR\n")

@@ -33,7 +33,8 @@ def test_inputs_outputs_and_free_axes_are_the_file_s(tmp_path: Path) -> None:
     assert adapted.spec.name == "model"
     assert component.inputs == (TensorSpec("x", "float32", ("batch", 8)),)
     assert component.outputs == (TensorSpec("y", "float32", ("batch", 64)),)
-    assert adapted.spec.levers == adapted.spec.sites == ()
+    assert not adapted.spec.levers
+    assert not adapted.spec.sites
     assert adapted.spec.outputs == ("y",)
     assert adapted.parts[0].example[0].shape == (2, 8)
 

@@ -37,7 +37,9 @@ def cache(request: pytest.FixtureRequest) -> Cache:
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory, cache: Cache) -> Path:
     rng = np.random.default_rng(0)
-    samples = [{key: rng.standard_normal((1, 8)).astype(np.float32) for key in ("state", "condition")} for _ in range(30)]
+    samples = [
+        {key: rng.standard_normal((1, 8)).astype(np.float32) for key in ("state", "condition")} for _ in range(30)
+    ]
     return compile_quick(adapted_loop(), tmp_path_factory.mktemp("loop"), cache=cache, evaluation=Data(samples))
 
 
