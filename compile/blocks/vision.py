@@ -17,8 +17,8 @@ from sanderling.compile.blocks.transformer import EncoderLayer
 class VisionConfig:
     """Sizes of a vision transformer; widths in channels, `image_size` and `patch_size` in pixels.
 
-    With `overlap` a patch also sees half a patch of its neighbours on every side, as the soft split of T2T-ViT does (Yuan
-    et al. 2021, section 3.1), so small shapes that straddle patches are easier to recognise.
+    With `overlap` a patch also sees half a patch of its neighbours on every side, as in T2T-ViT's soft split (Yuan et
+    al. 2021, section 3.1), so small shapes that straddle patches are easier to recognise.
     """
 
     image_size: int
@@ -75,9 +75,9 @@ def patchify(pixels: Tensor, patch: int) -> Tensor:
 def overlapping_patches(pixels: Tensor, patch: int) -> Tensor:
     """Return patches with half a patch of their neighbours on every side as rows; zeros beyond the edges.
 
-    A row is four blocks of patch x patch pixels, from the top left to the bottom right, channels first inside each: whole
-    blocks are copied, which is several times faster in an engine than gathering windows. A linear layer on these rows
-    equals a convolution with stride `patch`, kernel `2 * patch` and padding `patch / 2`, its weights in that order.
+    A row is four blocks of patch x patch pixels, from the top left to the bottom right, channels first inside each:
+    whole blocks are copied, which is several times faster in an engine than gathering windows. A linear layer on these
+    rows equals a convolution with stride `patch`, kernel `2 * patch` and padding `patch / 2`, weights in that order.
 
     Args:
         pixels: [batch, channels, height, width], height and width multiples of `patch`.
