@@ -25,8 +25,7 @@ class AttentionTrace:
 class Attention(nn.Module):
     """Scaled dot-product attention over separate query, key and value projections.
 
-    The projections are separate on purpose: OpenVINO 2026.4 computes the fused form wrongly when
-    the number of tokens is static and equals the number of heads.
+    The projections are separate, so that pruning and quantization can treat them one by one.
     """
 
     def __init__(self, width: int, heads: int, context_width: int | None = None) -> None:

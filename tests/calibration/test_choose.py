@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from toy_bundle import toy_measured, write_toy
@@ -16,19 +16,21 @@ from sanderling.calibration import choose
 from sanderling.calibration.choose import Chosen, choose_targets
 from sanderling.manifest import Golden, GoldenCase, GoldenInput, TargetCost
 
-Cost = Callable[[str, int, str, str, int], float]
+Cost: TypeAlias = Callable[[str, int, str, str, int], float]
 """Target, threads, component, graph and call number -> milliseconds."""
 
 PARTS = ("look", "read", "join")
 FULL = dict.fromkeys(PARTS, "full")
+REDUCED = (("a@0", 6), ("a@0", 2), ("b@0", 6), ("c@0", 2))
 GOLDEN = Golden(
     (GoldenInput("picture", None, "golden/input/picture.npy"),),
     (
         GoldenCase({"tokens": 8}, FULL, {}, 0.0),
-        GoldenCase({"tokens": 6}, {**FULL, "look": "top@0"}, {}, 0.0),
-        GoldenCase({"tokens": 2}, {**FULL, "look": "top@0"}, {}, 0.0),
+        *(GoldenCase({"tokens": tokens}, {**FULL, "look": graph}, {}, 0.0) for graph, tokens in REDUCED),
     ),
 )
+CASES = 4
+"""Those that are called: the full model, both of the first reduced graph and the one of the last."""
 
 
 class FakeSession:
@@ -87,7 +89,7 @@ def test_more_threads_are_taken_only_where_they_pay(run: Any) -> None:
 
 def test_a_hiccup_and_the_first_calls_do_not_decide(run: Any) -> None:
     def cost(target: str, threads: int, part: str, graph: str, call: int) -> float:
-        if target == "quick" and call in (1, 2, 3, 4, 7):  # two rounds of two cases to warm up, then one hiccup
+        if target == "quick" and (call <= 2 * CASES or call == 3 * CASES):  # two rounds to warm up, then one hiccup
             return 100.0
         return {"slow": 3.0, "quick": 2.0}[target]
 
@@ -99,15 +101,13 @@ def test_a_hiccup_and_the_first_calls_do_not_decide(run: Any) -> None:
 def test_candidates_take_turns(run: Any) -> None:
     run(lambda *_: 1.0, threads=2)
     order = [("slow", 1), ("slow", 2), ("quick", 1), ("quick", 2)]
-    assert FakeSession.log == order * 2 * 7, "two cases, two rounds to warm up and five that count"
+    assert FakeSession.log == order * CASES * 7, "two rounds to warm up and five that count"
 
 
-def test_the_full_and_the_last_reduced_case_decide_together(run: Any) -> None:
-    # Quick at the full model only; with a token count known at run time it is the slower one.
-    milliseconds = {("slow", "full"): 3.0, ("slow", "top@0"): 3.0, ("quick", "full"): 1.0, ("quick", "top@0"): 9.0}
-    chosen, costs = run(lambda target, _, part, graph, __: milliseconds[target, graph])
+def test_the_full_model_alone_does_not_decide(run: Any) -> None:
+    # The sum over the cases says quick, 6 + 3 x 2 against 10 + 3 x 1; relative to each other slow gains more.
+    milliseconds = {("slow", True): 10.0, ("slow", False): 1.0, ("quick", True): 6.0, ("quick", False): 2.0}
+    chosen, costs = run(lambda target, _, part, graph, __: milliseconds[target, graph == "full"])
     assert chosen.targets == {"look": "slow", "read": "quick", "join": "quick"}
-    assert {(cost.graph, cost.settings["tokens"]) for cost in costs if cost.component == "look"} == {
-        ("full", 8),
-        ("top@0", 2),
-    }
+    called = {(cost.graph, cost.settings["tokens"]) for cost in costs if cost.component == "look"}
+    assert called == {("full", 8), ("a@0", 6), ("a@0", 2), ("c@0", 2)}

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
@@ -228,13 +229,13 @@ def test_engines_equal_torch_at_every_compared_setting(both: Path, target: str) 
     assert compared == {(*setting, output) for setting in settings for output in outputs}
 
 
-def test_every_component_runs_on_the_engine_with_the_lowest_median(both: Path) -> None:
+def test_every_component_runs_on_the_engine_that_was_measured_fastest(both: Path) -> None:
     measured = measured_of(both)
-    totals: dict[tuple[str, int], float] = {}
+    medians: dict[tuple[str, int], list[float]] = {}
     for cost in measured.target_costs:
-        totals[cost.target, cost.threads] = totals.get((cost.target, cost.threads), 0.0) + cost.p50_ms
-    assert {target for target, _ in totals} == {"onnxruntime", "openvino"}
-    fastest = min(totals, key=lambda key: totals[key])
+        medians.setdefault((cost.target, cost.threads), []).append(cost.p50_ms)
+    assert {target for target, _ in medians} == {"onnxruntime", "openvino"}
+    fastest = min(medians, key=lambda key: geometric_mean(medians[key]))
     assert (measured.targets["vision"], measured.component_threads["vision"]) == fastest
 
 

@@ -97,7 +97,7 @@ def test_overlapping_patches_and_linear_equal_a_padded_convolution() -> None:
     torch.manual_seed(0)
     convolution = torch.nn.Conv2d(3, 10, 8, stride=4, padding=2)
     pixels = torch.randn(2, 3, 8, 12)
-    blocks = convolution.weight.unflatten(3, (2, 4)).unflatten(2, (2, 4))  # [10, 3, 2, 4, 2, 4]
+    blocks = convolution.weight.reshape(10, 3, 2, 4, 2, 4)
     weights = blocks.permute(0, 2, 4, 1, 3, 5).flatten(1)
     rows = overlapping_patches(pixels, 4) @ weights.T + bias_of(convolution)
     torch.testing.assert_close(rows, convolution(pixels).flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-5)
