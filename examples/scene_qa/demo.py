@@ -97,7 +97,7 @@ def main() -> None:
     bundle, report = options.out / "scene_qa.sand", options.out / "scene_qa.html"
     data = ["--data", "examples.scene_qa.data:evaluation"]
     run("compile", str(HERE / "architecture.py"), "-o", str(bundle), *data)
-    run("profile", str(bundle), "--calls", "100")
+    run("profile", str(bundle), "--all", "--calls", "60")
     with sanderling.load(bundle) as session:
         rows = make_rows(session)
         answer_all(session, rows, options.questions)

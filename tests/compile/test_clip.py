@@ -109,7 +109,7 @@ def test_spec_names_components_levers_and_sites(source: tuple[Any, Adapted]) -> 
     spec = source[1].spec
     assert [c.name for c in spec.components] == ["vision", "text"]
     assert [t.name for c in spec.components for t in c.inputs] == ["pixel_values", "input_ids"]
-    assert spec.outputs == ("image_embeddings", "text_embeddings")
+    assert spec.outputs == ("image_embeddings", "text_embeddings", "image_kept")
     assert (spec.lever("tokens.image").minimum, spec.lever("tokens.image").maximum) == (1, TOKENS)
     layers = [(site.kind, site.layer) for site in spec.sites]
     assert layers == [("input", 0), *(("inner", layer) for layer in INNER)]

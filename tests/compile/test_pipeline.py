@@ -36,6 +36,7 @@ from tiny_tokenizers import bpe, data
 from torch import Tensor, nn
 
 import sanderling
+from sanderling import lookup, machine
 from sanderling.budget import Budget
 from sanderling.bundle import MEASURED, Bundle
 from sanderling.calibration.dataset import Data
@@ -497,6 +498,15 @@ def test_no_passes_means_no_levers_and_none_means_the_default(tiny_folder: Path,
     with pytest.raises(KeyboardInterrupt):
         compile_quick(adapted_tiny(), tmp_path, recipe=replace(RECIPE, passes=None), progress=stop, **given)
     assert told[0].startswith("reduce: 8 graphs with a token lever: random@0, grid@0, saliency@0, merge@0, random@1")
+
+
+def test_a_device_named_in_spite_of_the_machine_is_marked_as_stood_in_for(tmp_path: Path) -> None:
+    here = machine.fitting_device()
+    other = next(name for name in lookup.names("device") if name != here)
+    for device, stand_in in ((here, False), (other, True)):
+        measured = measured_of(compile_quick(adapted_onnx(), tmp_path, device=device))
+        assert (measured.device, measured.stand_in) == (device, stand_in)
+        assert measured.machine == machine.describe()
 
 
 def test_provenance_tells_the_data_apart(tmp_path: Path) -> None:

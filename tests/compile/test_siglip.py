@@ -118,7 +118,7 @@ def test_merging_equal_patches_changes_nothing(source: tuple[Any, Adapted]) -> N
 
 def test_spec_and_examples(source: tuple[Any, Adapted]) -> None:
     spec = source[1].spec
-    assert spec.outputs == ("image_embeddings", "text_embeddings")
+    assert spec.outputs == ("image_embeddings", "text_embeddings", "image_kept")
     assert [(site.kind, site.layer) for site in spec.sites] == [("input", 0), ("inner", 1), ("inner", 2)]
     assert [part.probe for part in source[1].parts] == [(4,), ()]
     for part in source[1].parts:
