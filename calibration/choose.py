@@ -68,14 +68,13 @@ def _component_times(session: Session, sample: dict[str, Any], case: GoldenCase)
 
 
 def _telling_cases(cases: Sequence[GoldenCase]) -> list[GoldenCase]:
-    """Return the full model and every case of the first and last reduced graph.
+    """Return the full model and every case of the first reduced graph.
 
-    Engines rank differently with free shapes and with few tokens, and a graph that merges is not one that drops.
+    Engines and thread counts rank differently with free shapes and with few tokens.
     """
     full = [case for case in cases if set(case.graphs.values()) == {FULL}]
     reduced = [case for case in cases if set(case.graphs.values()) != {FULL}]
-    ends = [reduced[0].graphs, reduced[-1].graphs] if reduced else []
-    return full + [case for case in reduced if case.graphs in ends]
+    return full + [case for case in reduced if case.graphs == reduced[0].graphs]
 
 
 def _fastest(component: str, costs: Sequence[TargetCost]) -> tuple[str, int]:

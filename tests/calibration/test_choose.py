@@ -29,8 +29,8 @@ GOLDEN = Golden(
         *(GoldenCase({"tokens": tokens}, {**FULL, "look": graph}, {}, 0.0) for graph, tokens in REDUCED),
     ),
 )
-CASES = 4
-"""Those that are called: the full model, both of the first reduced graph and the one of the last."""
+CASES = 3
+"""Those that are called: the full model and both of the first reduced graph."""
 
 
 class FakeSession:
@@ -105,9 +105,9 @@ def test_candidates_take_turns(run: Any) -> None:
 
 
 def test_the_full_model_alone_does_not_decide(run: Any) -> None:
-    # The sum over the cases says quick, 6 + 3 x 2 against 10 + 3 x 1; relative to each other slow gains more.
+    # The sum over the cases says quick, 6 + 2 x 2 against 10 + 2 x 1; relative to each other slow gains more.
     milliseconds = {("slow", True): 10.0, ("slow", False): 1.0, ("quick", True): 6.0, ("quick", False): 2.0}
     chosen, costs = run(lambda target, _, part, graph, __: milliseconds[target, graph == "full"])
     assert chosen.targets == {"look": "slow", "read": "quick", "join": "quick"}
     called = {(cost.graph, cost.settings["tokens"]) for cost in costs if cost.component == "look"}
-    assert called == {("full", 8), ("a@0", 6), ("a@0", 2), ("c@0", 2)}
+    assert called == {("full", 8), ("a@0", 6), ("a@0", 2)}
