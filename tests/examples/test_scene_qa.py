@@ -148,7 +148,6 @@ def test_training_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytes
     assert whole == resumed
 
 
-@pytest.mark.skipif(not Path("examples/scene_qa/weights/weights.safetensors").exists(), reason="not trained yet")
 def test_the_committed_model_answers_fresh_questions() -> None:
     model = SceneModel()
     for part in adapt().parts:
