@@ -13,7 +13,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -137,11 +137,10 @@ def _adapt_file(path: Path) -> Adapted:
         raise CheckpointError(f"{path} cannot be imported as Python")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    try:
+    with ExitStack() as undo:  # a file that fails half-way must not stay importable
+        undo.callback(sys.modules.pop, name, None)
         spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
+        undo.pop_all()
     function = getattr(module, "adapt", None)
     if not callable(function):
         raise RecipeError(f"{path} has no function adapt(); it must return a sanderling.compile.architecture.Adapted")

@@ -72,7 +72,10 @@ def answer_all(session: sanderling.Session, rows: Sequence[Row], questions: int)
 
 
 def make_rows(session: sanderling.Session) -> list[Row]:
-    """Return the full model, the three deadlines, and random dropping at each deadline's token count and site."""
+    """Return the full model, the three deadlines, and random dropping at the site and token count first planned.
+
+    The planned count falls when the machine slows down; random dropping stays where it was, so compare by p50.
+    """
     full_ms = session.measured.ladder.rungs[-1].latency.p50_ms
     rows = [Row("full model", None, plan=session.at({}))]
     for share in SHARES:
@@ -83,7 +86,7 @@ def make_rows(session: sanderling.Session) -> list[Row]:
         graph = chosen.graphs["vision"]
         if graph != "full":
             random = session.at(chosen.settings, {"vision": "random@" + graph.partition("@")[2]})
-            rows.append(Row("  random, same cost", deadline, plan=random))
+            rows.append(Row(f"  random, {chosen.settings['tokens.image']} tokens", deadline, plan=random))
     return rows
 
 
