@@ -16,23 +16,22 @@ import numpy as np
 
 import sanderling
 from sanderling.calibration.compare import golden_sample
-from sanderling.engine import Engine, OpenOptions, opener
+from sanderling.engine import Engine
 from sanderling.machine import describe
 from sanderling.manifest import FULL
+from sanderling.opening import open_graph
 from sanderling.prepare import Preparer
-from sanderling.weights import restore
 
 ROUNDS = 400
 
 
 def open_engines(session: sanderling.Session) -> dict[str, Engine]:
     """Return component -> its full graph's engine, opened outside the session."""
-    engines = {}
-    for component, target in session.measured.targets.items():
-        variant = next(v for v in session.manifest.graph(component, FULL).variants if v.target == target)
-        model = restore(session.bundle.read(variant.member), variant.weights, session.bundle.read)
-        engines[component] = opener(target).open(model, OpenOptions(session.measured.component_threads[component]))
-    return engines
+    placements = session.measured.placements
+    return {
+        component: open_graph(session.bundle, session.manifest.graph(component, FULL), graphs[FULL])
+        for component, graphs in placements.items()
+    }
 
 
 def call_overhead(session: sanderling.Session) -> tuple[float, float]:

@@ -1,90 +1,202 @@
-"""Chooses, for every component, the engine that runs it fastest on this machine."""
+"""Chooses, for every graph, the engine, number format and threads that run it fastest on this machine.
+
+Graphs are timed one by one on the inputs they get in a whole call. Candidates take turns call by call, so that a slow
+moment of the machine falls on all of them, and one that is clearly slower is given up early, so that choosing takes
+seconds for a small model and a bounded time for a large one.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from time import perf_counter
 
 from sanderling.bundle import Bundle
-from sanderling.calibration.compare import golden_sample
-from sanderling.manifest import FULL, GoldenCase, Measured, TargetCost
-from sanderling.session import Session
+from sanderling.engine import AnyArray, Engine
+from sanderling.manifest import FULL, Graph, Manifest, Measured, Placement, PlacementCost
+from sanderling.opening import open_graph
+from sanderling.prepare import Preparer
+from sanderling.route import scalar
+from sanderling.selftest import golden_sample
+from sanderling.spec import Component
 
 ROUNDS = 25
-"""Calls of each case on each target; medians of fewer jump about on a busy machine."""
+"""Calls of each candidate on each input; medians of fewer jump about on a busy machine."""
+
+LEAST_ROUNDS = 5
+"""Calls before the time limit may end the race."""
+
+SECONDS = 8.0
+"""Longest race over one input of one graph, once every candidate has had its least rounds."""
+
+HOPELESS = 1.5
+"""A candidate this many times slower than the best after `LEAST_ROUNDS` is not called any more."""
+
+FRACTIONS = (0.5, 0.2)
+"""Of a lever's maximum, the settings at which a reduced graph races."""
+
+Feed = dict[str, AnyArray]
+"""A graph's inputs by name, lever scalars included."""
+
+Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """The fastest way found to run each component: component -> target, and component -> worker threads."""
+@dataclass
+class Race:
+    """A graph, the inputs it races on, and the candidates.
 
-    targets: dict[str, str]
-    threads: dict[str, int]
+    Attributes:
+        graph: which.
+        feeds: (lever settings, inputs) pairs.
+        candidates: ways to run it.
+    """
+
+    graph: Graph
+    candidates: tuple[Placement, ...]
+    _kinds: list[object] = field(default_factory=list)
+    feeds: list[tuple[dict[str, int], Feed]] = field(default_factory=list)
+
+    def add(self, settings: dict[str, int], feed: Feed) -> None:
+        """Take in inputs to race on, unless there are some of the same shapes: then they cost the same."""
+        levers = {lever: settings[lever] for lever in self.graph.levers}
+        kind = (levers, {name: array.shape for name, array in feed.items()})
+        if kind not in self._kinds:
+            self._kinds.append(kind)
+            self.feeds.append((settings, feed))
 
 
-def choose_targets(
-    bundle: Bundle, measured: Measured, targets: Sequence[str], progress: Callable[[str, int, int], None]
-) -> tuple[Chosen, tuple[TargetCost, ...]]:
-    """Return the fastest target and number of threads of every component, and the medians that say so.
+def choose_placements(
+    bundle: Bundle, measured: Measured, targets: Sequence[str], progress: Progress
+) -> tuple[dict[str, dict[str, Placement]], tuple[PlacementCost, ...]]:
+    """Return the fastest way to run every graph, component -> graph -> placement, and the medians that say so.
 
-    Candidates take turns call by call, so that a slow moment of the machine falls on all of them. One thread is always
-    a candidate: a part of small matrices loses more by waiting for threads than it gains.
+    One thread is always a candidate: a part of small matrices loses more by waiting for threads than it gains.
 
     Args:
-        bundle: holds the inputs to call with.
-        measured: the most threads to use.
+        bundle: holds the graphs and the inputs to call with.
+        measured: the most threads to use, and how to run graphs while inputs for later ones are made.
         targets: names of the targets to try.
-        progress: told after every round.
+        progress: told after every graph.
     """
-    sample = golden_sample(bundle)
-    cases = _telling_cases(bundle.manifest().golden.cases)
-    candidates = {
-        (target, threads): Session(bundle, measured=measured, target=target, threads=threads)
-        for target in targets
-        for threads in sorted({1, measured.threads})
-    }
-    spent: dict[tuple[str, str, int, int], list[float]] = {}
-    for round_number in range(-2, ROUNDS):
-        for number, case in enumerate(cases):
-            for (target, threads), session in candidates.items():
-                times = _component_times(session, sample, case)
-                for component, ms in times.items() if round_number >= 0 else ():
-                    spent.setdefault((component, target, threads, number), []).append(ms)
-        progress("choosing engines", max(0, round_number + 1), ROUNDS)
-    costs = tuple(
-        TargetCost(component, cases[number].graphs[component], target, threads, cases[number].settings, median(ms))
-        for (component, target, threads, number), ms in spent.items()
-    )
-    best = {c.name: _fastest(c.name, costs) for c in bundle.manifest().model.components}
-    chosen = Chosen({c: target for c, (target, _) in best.items()}, {c: threads for c, (_, threads) in best.items()})
-    return chosen, costs
+    races = _races(bundle, measured, targets)
+    chosen: dict[str, dict[str, Placement]] = {}
+    costs: list[PlacementCost] = []
+    for number, race in enumerate(races, start=1):
+        found = _run(bundle, race)
+        chosen.setdefault(race.graph.component, {})[race.graph.name] = fastest(found)
+        costs += found
+        progress("choosing engines", number, len(races))
+    return chosen, tuple(costs)
 
 
-def _component_times(session: Session, sample: dict[str, Any], case: GoldenCase) -> dict[str, float]:
-    return session.run(sample, plan=session.at(case.settings, case.graphs)).receipt.components_ms
+def fastest(costs: Sequence[PlacementCost]) -> Placement:
+    """Return the placement with the smallest geometric mean over the inputs of one graph.
 
-
-def _telling_cases(cases: Sequence[GoldenCase]) -> list[GoldenCase]:
-    """Return the full model and every case of the first reduced graph.
-
-    Engines and thread counts rank differently with free shapes and with few tokens.
+    A plain sum would let the largest input alone decide; a budget is kept or missed at the reduced settings.
     """
-    full = [case for case in cases if set(case.graphs.values()) == {FULL}]
-    reduced = [case for case in cases if set(case.graphs.values()) != {FULL}]
-    return full + [case for case in reduced if case.graphs == reduced[0].graphs]
-
-
-def _fastest(component: str, costs: Sequence[TargetCost]) -> tuple[str, int]:
-    """Return the target and threads with the smallest geometric mean over the cases.
-
-    A plain sum would let the full model alone decide; a budget is kept or missed at the reduced settings.
-    """
-    logs: dict[tuple[str, int], float] = {}
+    logs: dict[Placement, list[float]] = {}
     for cost in costs:
-        if cost.component == component:
-            key = (cost.target, cost.threads)
-            logs[key] = logs.get(key, 0.0) + math.log(max(cost.p50_ms, 1e-6))
-    return min(logs, key=lambda key: logs[key])
+        logs.setdefault(cost.placement, []).append(math.log(max(cost.p50_ms, 1e-6)))
+    finished = max(len(found) for found in logs.values())  # a candidate given up early lacks the later inputs
+    means = {placement: sum(found) for placement, found in logs.items() if len(found) == finished}
+    return min(means, key=lambda placement: means[placement])
+
+
+def _run(bundle: Bundle, race: Race) -> list[PlacementCost]:
+    engines = {placement: open_graph(bundle, race.graph, placement) for placement in race.candidates}
+    costs = []
+    for settings, feed in race.feeds:
+        spent = take_turns(engines, feed)
+        costs += [
+            PlacementCost(race.graph.component, race.graph.name, placement, settings, median(ms), len(ms))
+            for placement, ms in spent.items()
+        ]
+        best = min(median(ms) for ms in spent.values())
+        engines = {placement: engines[placement] for placement, ms in spent.items() if median(ms) <= HOPELESS * best}
+    return costs
+
+
+def take_turns(engines: Mapping[Placement, Engine], feed: Feed) -> dict[Placement, list[float]]:
+    """Return the milliseconds of every call of every engine, called in turn on one input; the first call is not kept.
+
+    Args:
+        engines: placement -> opened engine.
+        feed: the graph's inputs.
+    """
+    spent: dict[Placement, list[float]] = {placement: [] for placement in engines}
+    racing = dict(engines)
+    begun = perf_counter()
+    for number in range(-1, ROUNDS):
+        for placement, engine in racing.items():
+            called = perf_counter()
+            engine.run(feed)
+            if number >= 0:
+                spent[placement].append((perf_counter() - called) * 1e3)
+        if number + 1 >= LEAST_ROUNDS:
+            best = min(median(ms) for ms in spent.values())
+            racing = {p: engine for p, engine in racing.items() if median(spent[p]) <= HOPELESS * best}
+            if perf_counter() - begun > SECONDS:
+                break
+    return spent
+
+
+def _races(bundle: Bundle, measured: Measured, targets: Sequence[str]) -> list[Race]:
+    """Return one race per graph, with the inputs that graph gets in the full model and in reduced calls."""
+    manifest = bundle.manifest()
+    races = {
+        (graph.component, graph.name): Race(graph, _candidates(graph, targets, measured.threads))
+        for graph in manifest.graphs
+    }
+    preparer = Preparer(manifest.model, bundle)
+    prepared = preparer.values(golden_sample(bundle))
+    engines: dict[tuple[str, str], Engine] = {}
+    for settings, graphs in _calls(manifest):
+        values = dict(prepared)
+        for component in manifest.model.components:
+            graph = preparer.graphs[component.name][graphs.get(component.name, FULL)]
+            key = (component.name, graph.name)
+            if key not in engines:
+                engines[key] = open_graph(bundle, graph, measured.placements[component.name][graph.name])
+            feed = _feed(component, graph, values, settings)
+            races[key].add(settings, feed)
+            values.update(_looped(engines[key], component, feed, settings))
+    return list(races.values())
+
+
+def _calls(manifest: Manifest) -> Iterator[tuple[dict[str, int], dict[str, str]]]:
+    """Yield lever settings and reduced graphs of the calls whose inputs are raced on, the full model first."""
+    model = manifest.model
+    full = {lever.name: lever.maximum for lever in model.levers}
+    yield full, {}
+    for graph in manifest.graphs:
+        levers = [model.lever(name) for name in graph.levers]
+        for fraction in FRACTIONS if levers else ():
+            yield (
+                full | {lever.name: max(lever.minimum, round(lever.maximum * fraction)) for lever in levers},
+                {graph.component: graph.name},
+            )
+
+
+def _candidates(graph: Graph, targets: Sequence[str], threads: int) -> tuple[Placement, ...]:
+    return tuple(
+        Placement(variant.target, variant.format, count)
+        for variant in graph.variants
+        if variant.target in targets
+        for count in sorted({1, threads})
+    )
+
+
+def _feed(component: Component, graph: Graph, values: Mapping[str, AnyArray], settings: Mapping[str, int]) -> Feed:
+    own = {tensor.name: values[tensor.name] for tensor in component.inputs}
+    return own | {lever: scalar(settings[lever]) for lever in graph.levers}
+
+
+def _looped(engine: Engine, component: Component, feed: Feed, settings: Mapping[str, int]) -> dict[str, AnyArray]:
+    """Return what a component writes in a whole call."""
+    given, outputs = dict(feed), engine.run(feed)
+    for _ in range(1, settings[component.loop.lever] if component.loop else 1):
+        given.update({into: outputs[out] for out, into in component.loop.carry} if component.loop else {})
+        outputs = engine.run(given)
+    return outputs

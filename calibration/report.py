@@ -23,7 +23,7 @@ from sanderling.calibration.report_page import (
 from sanderling.calibration.reprofile import is_earlier
 from sanderling.errors import BundleError
 from sanderling.ladder import Ladder, Rung
-from sanderling.manifest import Drift, Manifest, Measured, TargetCost, Trial
+from sanderling.manifest import Drift, Manifest, Measured, PlacementCost, Trial
 from sanderling.selftest import golden_sample
 from sanderling.session import Session
 from sanderling.tables import engines_words, figure, graphs_words, ladder_head, ladder_row, settings_words
@@ -218,25 +218,25 @@ def _spaced(rungs: Sequence[Rung]) -> list[Rung]:
 
 
 def _engines_part(measured: Measured) -> list[str]:
-    if not measured.target_costs:
+    if not measured.placement_costs:
         return []
-    rows = [_engine_row(cost, measured) for cost in measured.target_costs]
-    head = ("component", "graph", "setting", "engine", "threads", "median ms", "")
+    rows = [_engine_row(cost, measured) for cost in measured.placement_costs]
+    head = ("component", "graph", "setting", "engine", "format", "threads", "calls", "median ms", "")
     return [
-        heading("Why each component runs where it does"),
+        heading("Why each graph runs where it does"),
         html_table(
             head,
             rows,
-            "Engines took turns on the same input; the lowest sum over a component's rows won.",
+            "Candidates took turns on the same input; the smallest geometric mean over a graph's rows won.",
         ),
     ]
 
 
-def _engine_row(cost: TargetCost, measured: Measured) -> tuple[str, ...]:
-    threads = measured.component_threads.get(cost.component, measured.threads)
-    chosen = "chosen" if (measured.targets.get(cost.component), threads) == (cost.target, cost.threads) else ""
-    setting = settings_words(cost.settings)
-    return cost.component, cost.graph, setting, cost.target, str(cost.threads), figure(cost.p50_ms), chosen
+def _engine_row(cost: PlacementCost, measured: Measured) -> tuple[str, ...]:
+    way = cost.placement
+    chosen = "chosen" if measured.placements[cost.component][cost.graph] == way else ""
+    figures = (way.target, way.format, str(way.threads), str(cost.samples), figure(cost.p50_ms))
+    return cost.component, cost.graph, settings_words(cost.settings), *figures, chosen
 
 
 def _drift_part(drift: Sequence[Drift]) -> list[str]:

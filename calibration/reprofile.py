@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sanderling import machine
 from sanderling.bundle import Bundle
-from sanderling.calibration.choose import choose_targets
+from sanderling.calibration.choose import choose_placements
 from sanderling.calibration.compare import check, compare
 from sanderling.calibration.dataset import Data
 from sanderling.calibration.pareto import build_ladder
@@ -14,7 +14,8 @@ from sanderling.calibration.profile import Progress, Setting, measure, remeasure
 from sanderling.engine import opener, usable_cores
 from sanderling.errors import UnsupportedError
 from sanderling.ladder import Ladder, Rung
-from sanderling.manifest import Manifest, Measured, Trial
+from sanderling.manifest import FLOAT32, Manifest, Measured, Placement, Trial
+from sanderling.opening import same_everywhere
 from sanderling.selftest import golden_sample
 from sanderling.session import Session
 
@@ -86,14 +87,13 @@ def _placed(bundle: Bundle, before: Measured | None, threads: int | None, progre
         machine=machine.describe(),
         stand_in=stand_in,
         threads=threads or usable_cores(),
-        targets={component.name: targets[0] for component in bundle.manifest().model.components},
-        component_threads={},
+        placements=same_everywhere(bundle.manifest(), Placement(targets[0], FLOAT32, threads or usable_cores())),
         ladder=Ladder(METRIC if before is None else before.ladder.metric, ()),
     )
     drift = compare(bundle, first, targets, progress)
     check(drift)
-    chosen, costs = choose_targets(bundle, first, targets, progress)
-    return replace(first, targets=chosen.targets, component_threads=chosen.threads, drift=drift, target_costs=costs)
+    placements, costs = choose_placements(bundle, first, targets, progress)
+    return replace(first, placements=placements, drift=drift, placement_costs=costs)
 
 
 def _device(before: Measured | None) -> tuple[str, bool]:

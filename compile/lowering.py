@@ -13,7 +13,7 @@ from sanderling.compile.fingerprint import module_digest
 from sanderling.compile.strip import strip
 from sanderling.compile.work import GraphPlan, Work
 from sanderling.errors import UnsupportedError
-from sanderling.manifest import Graph, Variant
+from sanderling.manifest import FLOAT32, Graph, Variant
 from sanderling.targets import Target
 
 
@@ -97,7 +97,7 @@ def _lower(graph: bytes, plan: GraphPlan, targets: Sequence[str]) -> Lowered:
             )
         stripped, weights, blobs = strip(target.lower(graph))
         member = f"graphs/{plan.component}/{plan.name}.{name}.onnx"
-        variants.append(Variant(name, member, weights))
+        variants.append(Variant(name, FLOAT32, member, weights))
         members[member] = stripped
         members.update(blobs)
     return Lowered(tuple(variants), members)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sanderling import lookup, machine
 from sanderling.bundle import Bundle, write_bundle
-from sanderling.calibration.choose import choose_targets
+from sanderling.calibration.choose import choose_placements
 from sanderling.calibration.compare import check, compare
 from sanderling.calibration.dataset import Data
 from sanderling.calibration.pareto import build_ladder
@@ -31,7 +31,8 @@ from sanderling.compile.work import Work, begin
 from sanderling.engine import opener, usable_cores
 from sanderling.errors import UnsupportedError
 from sanderling.ladder import Ladder
-from sanderling.manifest import SCHEMA, Manifest, Measured, Provenance
+from sanderling.manifest import FLOAT32, SCHEMA, Manifest, Measured, Placement, Provenance
+from sanderling.opening import same_everywhere
 from sanderling.session import Session
 
 MADE_UP_SAMPLES = 40
@@ -129,19 +130,20 @@ def _measure(
         machine=machine.describe(),
         stand_in=device != here,
         threads=recipe.threads or usable_cores(),
-        targets={part.component: targets[0] for part in work.adapted.parts},
-        component_threads={},
+        placements={},
         ladder=Ladder(data.metric, ()),
     )
     with Bundle.open(path) as bundle:
+        anywhere = Placement(targets[0], FLOAT32, first.threads)
+        first = replace(first, placements=same_everywhere(bundle.manifest(), anywhere))
         drift = compare(bundle, first, targets, progress)
         check(drift)
-        chosen, costs = choose_targets(bundle, first, targets, progress)
-        placed = replace(first, targets=chosen.targets, component_threads=chosen.threads)
+        placements, costs = choose_placements(bundle, first, targets, progress)
+        placed = replace(first, placements=placements)
         session = Session(bundle, measured=placed)
         rungs = measure(session, settings_to_try(work.adapted.spec, _measured_at(work)), data, progress)
     ladder, trials = build_ladder(rungs, data.metric)
-    return replace(placed, ladder=ladder, trials=trials, drift=drift, target_costs=costs)
+    return replace(placed, ladder=ladder, trials=trials, drift=drift, placement_costs=costs)
 
 
 def _measured_at(work: Work) -> dict[str, dict[str, list[dict[str, int]]]]:

@@ -11,11 +11,14 @@ from sanderling.budget import Budget
 from sanderling.ladder import Ladder, Rung
 from sanderling.spec import ModelSpec, SiteKind
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the manifest's form; a bundle with a higher one is refused."""
 
 FULL = "full"
 """Name of the graph in which no lever acts."""
+
+FLOAT32 = "float32"
+"""Name of the number format that changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,13 @@ class Variant:
 
     Attributes:
         target: file name in targets/.
+        format: number format of its weights and arithmetic, "float32" for the source's own.
         member: bundle member with the ONNX model, its weights left out.
         weights: what was left out.
     """
 
     target: str
+    format: str
     member: str
     weights: tuple[Weight, ...]
 
@@ -173,15 +178,39 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class TargetCost:
-    """Milliseconds of one graph on one target, when the faster target was chosen."""
+class Placement:
+    """How a graph runs here.
+
+    Attributes:
+        target: file name in targets/.
+        format: number format.
+        threads: worker threads; small graphs are often faster on one.
+    """
+
+    target: str
+    format: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class PlacementCost:
+    """Milliseconds of one graph run one way, when the fastest way was chosen.
+
+    Attributes:
+        component: whose graph.
+        graph: its name.
+        placement: how it was run.
+        settings: of the levers, when its inputs were made and it was called.
+        p50_ms: median.
+        samples: calls; a way that is clearly slower is given up early.
+    """
 
     component: str
     graph: str
-    target: str
-    threads: int
+    placement: Placement
     settings: dict[str, int]
     p50_ms: float
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -193,21 +222,19 @@ class Measured:
         machine: what the machine says of itself.
         stand_in: True when the machine is not the device.
         threads: most worker threads an engine may use.
-        targets: component -> the target it runs on.
-        component_threads: component -> worker threads; small parts are often faster on one.
+        placements: component -> graph -> how it runs.
         ladder: what the planner chooses from.
         trials: everything measured, admitted or not.
         drift: engines against the source model.
-        target_costs: why each component runs where it does.
+        placement_costs: why each graph runs where it does.
     """
 
     device: str
     machine: dict[str, str]
     stand_in: bool
     threads: int
-    targets: dict[str, str]
-    component_threads: dict[str, int]
+    placements: dict[str, dict[str, Placement]]
     ladder: Ladder
     trials: tuple[Trial, ...] = field(default=())
     drift: tuple[Drift, ...] = field(default=())
-    target_costs: tuple[TargetCost, ...] = field(default=())
+    placement_costs: tuple[PlacementCost, ...] = field(default=())

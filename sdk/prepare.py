@@ -10,7 +10,7 @@ from sanderling.engine import AnyArray
 from sanderling.errors import InputError
 from sanderling.inputs import check_array, prepare_image
 from sanderling.manifest import Graph
-from sanderling.spec import ArrayInput, Component, ImageInput, InputSpec, Lever, ModelSpec, TextInput
+from sanderling.spec import ArrayInput, ImageInput, InputSpec, Lever, ModelSpec, TextInput
 from sanderling.text import Tokenizer
 
 
@@ -83,22 +83,3 @@ class Preparer:
             )
         skipped = tuple(c.name for c in self.model.components if c.name not in names)
         return frozenset(names), skipped
-
-
-def check_axes(component: Component, values: Mapping[str, AnyArray]) -> None:
-    """Check that a named axis, such as the batch, has one length over everything a component reads.
-
-    Raises:
-        InputError: two of its inputs differ; the message names both and their lengths.
-    """
-    seen: dict[str, tuple[int, str]] = {}
-    for tensor in component.inputs:
-        for axis, length in zip(tensor.shape, values[tensor.name].shape, strict=True):
-            if not isinstance(axis, str):
-                continue
-            first, owner = seen.setdefault(axis, (length, tensor.name))
-            if first != length:
-                raise InputError(
-                    f"{tensor.name} has {axis} {length} and {owner} has {axis} {first}; "
-                    f"component {component.name!r} needs as many of both"
-                )

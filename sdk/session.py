@@ -10,18 +10,17 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from sanderling.budget import UNLIMITED, Budget, Plan, Planner
 from sanderling.bundle import Bundle
 from sanderling.controller import Controller
-from sanderling.engine import AnyArray, Engine, OpenOptions, opener
+from sanderling.engine import AnyArray, Engine
 from sanderling.errors import BudgetError, BundleError, UnknownNameError
 from sanderling.manifest import FULL, Graph, Manifest, Measured
-from sanderling.prepare import Preparer, check_axes
+from sanderling.opening import open_graph, overridden
+from sanderling.prepare import Preparer
 from sanderling.receipt import Receipt, Reduced
+from sanderling.route import Route, Step
 from sanderling.spec import Component
-from sanderling.weights import restore
 
 
 @dataclass(frozen=True)
@@ -86,12 +85,13 @@ class Session:
         self._target = target
         self._preparer = Preparer(self.manifest.model, bundle)
         self._engines: dict[tuple[str, str], Engine] = {}
+        self._routes: dict[tuple[object, ...], Route] = {}
         self._planners: dict[frozenset[str], Planner] = {}
         self._controllers: dict[frozenset[str], Controller] = {}
         self._lock = threading.Lock()
         for rung in measured.ladder.rungs:
             for component, graph in rung.graphs.items():
-                self._engine(component, graph)
+                self._engine(self._graph(component, graph))
 
     def run(self, inputs: Mapping[str, Any], budget: Budget | None = None, plan: Plan | None = None) -> Answer:
         """Answer one call.
@@ -116,7 +116,8 @@ class Session:
             prepared = perf_counter()
             controller = self._controllers.setdefault(running, Controller())
             chosen = plan or self._planner(running).plan(asked, controller.slowdown)
-            components_ms = self._run_components(running, values, chosen)
+            route = self._route(running, chosen)
+            components_ms = {step.component.name: step.run(values, chosen.settings) for step in route.steps}
             outputs = {name: values[name] for name in self.manifest.model.outputs if name in values}
             spent_ms = (perf_counter() - started) * 1e3
             slowdown = controller.slowdown
@@ -125,7 +126,7 @@ class Session:
         receipt = Receipt(
             asked=asked,
             plan=chosen,
-            reduced=self._reductions(running, chosen),
+            reduced=route.reduced,
             skipped=skipped,
             prepare_ms=(prepared - started) * 1e3,
             components_ms=components_ms,
@@ -180,6 +181,7 @@ class Session:
 
     def close(self) -> None:
         """Let go of the engines and the file."""
+        self._routes.clear()
         self._engines.clear()
         self.bundle.close()
 
@@ -196,22 +198,18 @@ class Session:
             self._planners[running] = Planner(self.measured.ladder, running)
         return self._planners[running]
 
-    def _run_components(self, running: frozenset[str], values: dict[str, AnyArray], plan: Plan) -> dict[str, float]:
-        """Run the components in order, adding what they write to `values`; return their milliseconds."""
-        spent: dict[str, float] = {}
-        for component in self.manifest.model.components:
-            if component.name not in running:
-                continue
-            graph = plan.graphs[component.name]
-            engine = self._engines.get((component.name, graph)) or self._engine(component.name, graph)
-            feed = {tensor.name: values[tensor.name] for tensor in component.inputs}
-            for lever in self._graph(component.name, graph).levers:
-                feed[lever] = np.asarray(plan.settings[lever], dtype=np.int64)
-            check_axes(component, values)
-            begun = perf_counter()
-            values.update(_call(engine, component, feed, plan.settings))
-            spent[component.name] = (perf_counter() - begun) * 1e3
-        return spent
+    def _route(self, running: frozenset[str], plan: Plan) -> Route:
+        """Return what a plan runs, worked out on its first call."""
+        key = (running, *plan.graphs.items(), *plan.settings.items())
+        if key not in self._routes:
+            components = [c for c in self.manifest.model.components if c.name in running]
+            steps = tuple(self._step(component, plan.graphs[component.name]) for component in components)
+            self._routes[key] = Route(steps, self._reductions(running, plan))
+        return self._routes[key]
+
+    def _step(self, component: Component, name: str) -> Step:
+        graph = self._graph(component.name, name)
+        return Step(component, self._engine(graph), graph.levers)
 
     def _graph(self, component: str, name: str) -> Graph:
         graphs = self._preparer.graphs
@@ -221,22 +219,13 @@ class Session:
             raise UnknownNameError(f"graph of component {component!r}", name, graphs[component])
         return graphs[component][name]
 
-    def _engine(self, component: str, name: str) -> Engine:
-        """Return the engine of a component's graph, opening it on first use."""
-        if (component, name) not in self._engines:
-            graph = self._graph(component, name)
-            target = self._target or self.measured.targets[component]
-            variants = {variant.target: variant for variant in graph.variants}
-            if target not in variants:
-                raise UnknownNameError(f"target for component {component!r}", target, variants)
-            variant = variants[target]
-            model = restore(self.bundle.read(variant.member), variant.weights, self.bundle.read)
-            self._engines[component, name] = opener(target).open(model, self._open_options(component))
-        return self._engines[component, name]
-
-    def _open_options(self, component: str) -> OpenOptions:
-        chosen = self.measured.component_threads.get(component, self.measured.threads)
-        return OpenOptions(threads=self._threads or chosen)
+    def _engine(self, graph: Graph) -> Engine:
+        """Return a graph's engine, opening it on first use."""
+        key = (graph.component, graph.name)
+        if key not in self._engines:
+            placement = overridden(graph, self.measured.placements, self._target, self._threads)
+            self._engines[key] = open_graph(self.bundle, graph, placement)
+        return self._engines[key]
 
     def _reductions(self, running: frozenset[str], plan: Plan) -> tuple[Reduced, ...]:
         found = []
@@ -253,15 +242,3 @@ class Session:
                     kept = plan.settings[lever]
                     found.append(Reduced(lever, component.name, kept, most, reducer, kind, layer))
         return tuple(found)
-
-
-def _call(
-    engine: Engine, component: Component, feed: dict[str, AnyArray], settings: Mapping[str, int]
-) -> dict[str, AnyArray]:
-    """Return a component's outputs, calling it once, or as often as its loop's lever says."""
-    if component.loop is None:
-        return engine.run(feed)
-    for _ in range(settings[component.loop.lever]):
-        outputs = engine.run(feed)
-        feed.update({into: outputs[out] for out, into in component.loop.carry})
-    return outputs

@@ -53,11 +53,13 @@ def quality_words(quality: Quality) -> str:
 
 
 def engines_words(measured: Measured) -> str:
-    """Return where each component runs, such as "vision on openvino, 2 threads"."""
+    """Return where each component's full graph runs, such as "vision on openvino float32, 2 threads"."""
     words = []
-    for component, target in measured.targets.items():
-        threads = measured.component_threads.get(component, measured.threads)
-        words.append(f"{component} on {target}, {threads} thread{'s' if threads != 1 else ''}")
+    for component, graphs in measured.placements.items():
+        full = graphs[FULL]
+        plural = "s" if full.threads != 1 else ""
+        differ = "" if set(graphs.values()) == {full} else " (some reduced graphs elsewhere)"
+        words.append(f"{component} on {full.target} {full.format}, {full.threads} thread{plural}{differ}")
     return "; ".join(words)
 
 

@@ -20,6 +20,7 @@ from sanderling.manifest import (
     Graph,
     Manifest,
     Measured,
+    Placement,
     Provenance,
     Variant,
     Weight,
@@ -41,7 +42,7 @@ def manifest(**changes: object) -> Manifest:
         ),
         outputs=("y",),
     )
-    variant = Variant("onnxruntime", "graphs/c.onnx", (Weight("w", "float32", (3, 4), WEIGHT_MEMBER),))
+    variant = Variant("onnxruntime", "float32", "graphs/c.onnx", (Weight("w", "float32", (3, 4), WEIGHT_MEMBER),))
     whole = Manifest(
         schema=SCHEMA,
         model=model,
@@ -56,7 +57,9 @@ def manifest(**changes: object) -> Manifest:
 def measured() -> Measured:
     cost = Cost(1.0, 2.0, 3.0, 10)
     rung = Rung({}, {"c": "full"}, cost, {"c": cost}, None, Quality(1.0, 0.9, 1.0, 10))
-    return Measured("generic", {}, True, 2, {"c": "onnxruntime"}, {"c": 1}, Ladder("accuracy", (rung,)))
+    return Measured(
+        "generic", {}, True, 2, {"c": {"full": Placement("onnxruntime", "float32", 1)}}, Ladder("accuracy", (rung,))
+    )
 
 
 def members(**changes: bytes) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ from sanderling.codec import to_json
 from sanderling.compile.strip import strip
 from sanderling.ladder import Cost, Ladder, Quality, Rung
 from sanderling.manifest import (
+    FLOAT32,
     FULL,
     SCHEMA,
     Golden,
@@ -26,6 +27,7 @@ from sanderling.manifest import (
     Graph,
     Manifest,
     Measured,
+    Placement,
     Provenance,
     Variant,
 )
@@ -49,6 +51,10 @@ MODEL = ModelSpec(
     levers=(Lever("tokens", "tokens", 1, 8, 8),),
     outputs=("looked", "read", "joined"),
 )
+
+HERE = Placement("onnxruntime", FLOAT32, 1)
+PLACEMENTS = {"look": {FULL: HERE, "top@0": HERE}, "read": {FULL: HERE}, "join": {FULL: HERE}}
+"""Every graph on the one engine, with one thread."""
 
 
 def write_toy(path: Path, manifest_changes: dict[str, object] | None = None, measured: Measured | None = None) -> Path:
@@ -83,8 +89,7 @@ def toy_measured(
         machine={},
         stand_in=False,
         threads=1,
-        targets={c.name: "onnxruntime" for c in MODEL.components},
-        component_threads={},
+        placements=PLACEMENTS,
         ladder=Ladder("accuracy", rungs),
     )
 
@@ -105,7 +110,7 @@ def _graph(
     members.update(blobs)
     reducer = "" if name == FULL else "top"
     kind: SiteKind | None = None if name == FULL else "input"
-    return Graph(component, name, levers, reducer, kind, 0, "", (Variant("onnxruntime", member, weights),))
+    return Graph(component, name, levers, reducer, kind, 0, "", (Variant("onnxruntime", FLOAT32, member, weights),))
 
 
 def _models() -> list[tuple[str, str, tuple[str, ...], bytes]]:

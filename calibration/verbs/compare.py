@@ -8,7 +8,8 @@ from sanderling.bundle import Bundle
 from sanderling.engine import usable_cores
 from sanderling.errors import UnknownNameError, UnsupportedError
 from sanderling.ladder import Ladder
-from sanderling.manifest import Drift, Manifest, Measured
+from sanderling.manifest import FLOAT32, Drift, Manifest, Measured, Placement
+from sanderling.opening import same_everywhere
 from sanderling.options import add_bundle
 from sanderling.tables import graphs_words, settings_words, table
 from sanderling.verb import Outcome, Verb
@@ -66,8 +67,9 @@ def _targets(
 
 def _unmeasured(manifest: Manifest, target: str) -> Measured:
     """Return the least a session needs to open a bundle that nobody measured."""
-    components = {component.name: target for component in manifest.model.components}
-    return Measured("", {}, True, usable_cores(), components, {}, Ladder("", ()))
+    threads = usable_cores()
+    placements = same_everywhere(manifest, Placement(target, FLOAT32, threads))
+    return Measured("", {}, True, threads, placements, Ladder("", ()))
 
 
 def _table(rows: tuple[Drift, ...]) -> str:

@@ -105,8 +105,7 @@ def _outcome(path: Path, notes: list[str]) -> Outcome:
         "digest": digest,
         "device": measured.device,
         "stand_in": measured.stand_in,
-        "targets": measured.targets,
-        "threads": measured.component_threads,
+        "placements": plain(measured.placements),
         "ladder": plain(measured.ladder),
         "rejected": [
             {**plain(trial.rung), "reason": trial.verdict} for trial in measured.trials if trial.verdict != "rung"

@@ -7,7 +7,7 @@ from typing import Any
 
 from sanderling.bundle import Bundle
 from sanderling.codec import plain
-from sanderling.manifest import Graph, Manifest, Measured, Provenance
+from sanderling.manifest import FULL, Graph, Manifest, Measured, Provenance
 from sanderling.options import add_bundle, budget_words
 from sanderling.spec import ImageInput, InputSpec, ModelSpec, TensorSpec, TextInput
 from sanderling.tables import engines_words, ladder_table, table
@@ -77,7 +77,7 @@ def _component_table(manifest: Manifest, measured: Measured | None) -> str:
     rows = []
     for component in manifest.model.components:
         graphs = [graph for graph in manifest.graphs if graph.component == component.name]
-        chosen = "not measured" if measured is None else measured.targets.get(component.name, "not measured")
+        chosen = "not measured" if measured is None else measured.placements[component.name][FULL].target
         others = sorted({variant.target for graph in graphs for variant in graph.variants} - {chosen})
         rows.append((component.name, chosen, ", ".join(others) or "none", " ".join(graph.name for graph in graphs)))
     return table(("component", "runs on", "also in the bundle", "graphs"), rows)
@@ -140,7 +140,7 @@ def _data(
 def _graph_data(graph: Graph) -> dict[str, Any]:
     """Return a graph without the list of its weights, which can be thousands of lines."""
     fields: dict[str, Any] = plain(graph)
-    return fields | {"variants": [variant.target for variant in graph.variants]}
+    return fields | {"variants": [f"{variant.target} {variant.format}" for variant in graph.variants]}
 
 
 VERB = Verb(

@@ -69,7 +69,9 @@ def _golden(path: Path) -> tuple[Drift, ...]:
 
     line = ProgressLine()
     with load(path) as session:
-        engines = " and ".join(sorted(set(session.measured.targets.values())))
+        engines = " and ".join(
+            sorted({way.target for graphs in session.measured.placements.values() for way in graphs.values()})
+        )
         return run_golden(session, engines, lambda done, total: line(f"running golden cases on {engines}", done, total))
 
 

@@ -76,7 +76,7 @@ class TestProfile:
         self, laddered: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         change_measured(
-            laddered, lambda m: dataclasses.replace(m, machine={"cpu": "another"}, drift=(), target_costs=())
+            laddered, lambda m: dataclasses.replace(m, machine={"cpu": "another"}, drift=(), placement_costs=())
         )
         monkeypatch.setattr("sanderling.calibration.choose.ROUNDS", 2)
         result = sanderling(capsys, "profile", laddered, "--calls", "2")
@@ -85,8 +85,7 @@ class TestProfile:
         after = measured_of(laddered)
         assert after.machine["cpu"] != "another"
         assert after.drift
-        assert after.target_costs
-        assert after.component_threads
+        assert after.placement_costs
         assert after.stand_in is False
 
     def test_a_stand_in_stays_one(

@@ -11,7 +11,9 @@ from sanderling.errors import UserError
 from sanderling.manifest import Variant, Weight
 
 WEIGHT = Weight("w", "float32", (2,), "weights/0")
-LOWERED = Lowered((Variant("onnxruntime", "graphs/a", (WEIGHT,)),), {"graphs/a": b"graph", "weights/0": b"12345678"})
+LOWERED = Lowered(
+    (Variant("onnxruntime", "float32", "graphs/a", (WEIGHT,)),), {"graphs/a": b"graph", "weights/0": b"12345678"}
+)
 
 
 @pytest.fixture

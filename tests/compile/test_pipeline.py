@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,7 @@ import sanderling
 from sanderling import lookup, machine
 from sanderling.budget import Budget
 from sanderling.bundle import MEASURED, Bundle
+from sanderling.calibration.choose import fastest
 from sanderling.calibration.dataset import Data
 from sanderling.compile.cache import Cache
 from sanderling.compile.made_up import METRIC
@@ -177,7 +177,7 @@ def test_a_hugging_face_folder_answers_as_hugging_face_does(tmp_path: Path) -> N
         wanted = model(input_ids=ids, pixel_values=pixels)
     np.testing.assert_allclose(found["image_embeddings"], wanted.image_embeds, atol=ROUNDING)
     np.testing.assert_allclose(found["text_embeddings"], wanted.text_embeds, atol=ROUNDING)
-    assert {"vision", "text"} == set(measured_of(path).targets)
+    assert {"vision", "text"} == set(measured_of(path).placements)
 
 
 # --- the same again --------------------------------------------------------------------------------------------------
@@ -232,12 +232,10 @@ def test_engines_equal_torch_at_every_compared_setting(both: Path, target: str) 
 
 def test_every_component_runs_on_the_engine_that_was_measured_fastest(both: Path) -> None:
     measured = measured_of(both)
-    medians: dict[tuple[str, int], list[float]] = {}
-    for cost in measured.target_costs:
-        medians.setdefault((cost.target, cost.threads), []).append(cost.p50_ms)
-    assert {target for target, _ in medians} == {"onnxruntime", "openvino"}
-    fastest = min(medians, key=lambda key: geometric_mean(medians[key]))
-    assert (measured.targets["vision"], measured.component_threads["vision"]) == fastest
+    for graph, placement in measured.placements["vision"].items():
+        costs = [cost for cost in measured.placement_costs if cost.graph == graph]
+        assert {cost.placement.target for cost in costs} == {"onnxruntime", "openvino"}
+        assert placement == fastest(costs)
 
 
 def test_the_last_rung_is_the_full_model(both: Path) -> None:
@@ -368,7 +366,7 @@ def test_a_target_that_is_not_installed_is_refused_when_asked_for(
     with pytest.raises(UnsupportedError, match="pip install openvino"):
         compile_quick(adapted_onnx(), tmp_path, recipe=replace(QUICK, targets=("onnxruntime", "openvino")))
     path = compile_quick(adapted_onnx(), tmp_path, recipe=replace(QUICK, targets=()))
-    assert measured_of(path).targets == {"classify": "onnxruntime"}
+    assert measured_of(path).placements["classify"]["full"].target == "onnxruntime"
 
 
 @pytest.mark.parametrize(("place", "message"), [("", "this is a folder"), ("absent/out.sand", "there is no folder")])
@@ -463,8 +461,8 @@ def test_threads_are_recorded_tried_and_used(tmp_path: Path) -> None:
     path = compile_quick(adapted_onnx(), tmp_path, recipe=replace(QUICK, threads=3))
     measured = measured_of(path)
     assert measured.threads == 3
-    assert {cost.threads for cost in measured.target_costs} == {1, 3}
-    assert measured.component_threads["classify"] in (1, 3)
+    assert {cost.placement.threads for cost in measured.placement_costs} == {1, 3}
+    assert measured.placements["classify"]["full"].threads in (1, 3)
     assert '"threads": 3' in manifest_of(path).provenance.recipe
 
 

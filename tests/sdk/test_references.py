@@ -77,7 +77,7 @@ def without(name: str) -> dict[str, bytes]:
 
 
 def with_weight(weight: Weight) -> dict[str, bytes]:
-    variant = Variant("onnxruntime", "graphs/c.onnx", (weight,))
+    variant = Variant("onnxruntime", "float32", "graphs/c.onnx", (weight,))
     changed = manifest(graphs=(Graph("c", "full", (), "", None, 0, "", (variant,)),))
     return members(**{"manifest.json": to_json(changed)})
 

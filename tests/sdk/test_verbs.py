@@ -166,7 +166,7 @@ class TestPlan:
             raise AssertionError(f"opened {name}")
 
         monkeypatch.setattr("sanderling.engine.opener", refuse)
-        monkeypatch.setattr("sanderling.session.opener", refuse)
+        monkeypatch.setattr("sanderling.opening.opener", refuse)
         assert sanderling(capsys, "plan", laddered, "--latency-ms", "5", "--explain").code == 0
 
     def test_warns_of_a_stand_in(self, laddered: Path, capsys: pytest.CaptureFixture[str]) -> None:
