@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
 from sanderling.budget import Plan
 from sanderling.calibration.dataset import Data, Sample
 from sanderling.calibration.quality import agreement, with_interval
+from sanderling.engine import AnyArray
 from sanderling.errors import InputError
 from sanderling.ladder import Cost, Quality, Rung
 from sanderling.manifest import FULL
@@ -18,6 +20,9 @@ from sanderling.session import Answer, Session
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, how much is done and how much there is."""
+
+Outputs: TypeAlias = Mapping[str, AnyArray]
+"""What the model gives, by name."""
 
 WARM_UP = 5
 """Calls of each setting before the clock counts."""
@@ -46,7 +51,13 @@ class Record:
             self.components_ms.setdefault(name, []).append(ms)
 
 
-def measure(session: Session, settings: Sequence[Setting], data: Data, progress: Progress) -> list[Rung]:
+def measure(
+    session: Session,
+    settings: Sequence[Setting],
+    data: Data,
+    progress: Progress,
+    references: Sequence[Outputs] | None = None,
+) -> list[Rung]:
     """Return every setting with its latency, memory and quality.
 
     For each sample all settings run in turn, so that a slow moment of the machine falls on all of them alike. The
@@ -57,6 +68,7 @@ def measure(session: Session, settings: Sequence[Setting], data: Data, progress:
         settings: what to measure, the full model first; without a score, the others are held against it.
         data: samples and the metric.
         progress: told after every sample.
+        references: without a score, what outputs are held against, one per sample; the full model's when None.
     """
     plans = [session.at(s.settings, s.graphs) for s in settings]
     for _ in range(WARM_UP):
@@ -64,12 +76,15 @@ def measure(session: Session, settings: Sequence[Setting], data: Data, progress:
             session.run(data.samples[0], plan=plan)
     records = [Record() for _ in plans]
     for index, sample in enumerate(data.samples):
-        reference = session.run(sample, plan=plans[0]) if data.score is None else None
+        if data.score is not None:
+            reference: Outputs = {}
+        else:
+            reference = references[index] if references else session.run(sample, plan=plans[0]).outputs
         for turn in range(len(plans)):
             place = (index + turn) % len(plans)
             answer = session.run(sample, plan=plans[place])
             records[place].take(answer)
-            records[place].scores.append(_score(data, index, answer, reference))
+            records[place].scores.append(score_answer(data, index, answer, reference))
         progress("measuring", index + 1, len(data.samples))
     memory = [_memory_mb(session, plan, data.samples[0]) for plan in plans]
     return [_rung(setting, record, mb) for setting, record, mb in zip(settings, records, memory, strict=True)]
@@ -132,13 +147,18 @@ def is_full(rung: Rung) -> bool:
     return all(graph == FULL for graph in rung.graphs.values())
 
 
-def _score(data: Data, index: int, answer: Answer, reference: Answer | None) -> float:
+def score_answer(data: Data, index: int, answer: Answer, reference: Outputs) -> float:
+    """Return how good an answer is, 0 to 1: by the data's score, else by agreement with the reference outputs.
+
+    Raises:
+        InputError: the score is outside 0 to 1.
+    """
     if data.score is not None:
         score = float(data.score(answer.outputs, data.expected[index]))
         if not 0 <= score <= 1:
             raise InputError(f"the score of sample {index} is {score}, expected 0 (wrong) to 1 (right)")
         return score
-    return agreement(answer.outputs, reference.outputs if reference else {})
+    return agreement(answer.outputs, reference)
 
 
 def _memory_mb(session: Session, plan: Plan, sample: Sample) -> float | None:

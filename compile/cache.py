@@ -25,16 +25,18 @@ VERSIONED = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy")
 
 @dataclass(frozen=True)
 class Lowered:
-    """A graph in every target's form, and the bytes of its members."""
+    """A graph in every target's form, the bytes of its members, and which forms it could not be given."""
 
     variants: tuple[Variant, ...]
     members: dict[str, bytes]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Entry:
     variants: tuple[Variant, ...]
     blobs: dict[str, str]
+    notes: tuple[str, ...]
 
 
 class Cache:
@@ -59,7 +61,7 @@ class Cache:
             return None
         if any(hashlib.sha256(members[name]).hexdigest() != blob for name, blob in entry.blobs.items()):
             return None
-        return Lowered(entry.variants, members)
+        return Lowered(entry.variants, members, entry.notes)
 
     def put(self, key: str, lowered: Lowered) -> None:
         """Remember a graph under a key.
@@ -78,7 +80,7 @@ class Cache:
             path = self.folder / "blob" / blob
             if not _holds(path, blob):
                 write_whole(path, [lowered.members[name]])
-        listed = to_json(_Entry(lowered.variants, blobs))
+        listed = to_json(_Entry(lowered.variants, blobs, lowered.notes))
         write_whole(self.folder / f"{key}.json", [hashlib.sha256(listed).hexdigest().encode(), b"\n", listed])
 
 

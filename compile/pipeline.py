@@ -4,36 +4,31 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from sanderling import lookup, machine
-from sanderling.bundle import Bundle, write_bundle
-from sanderling.calibration.choose import choose_placements
-from sanderling.calibration.compare import check, compare
+from sanderling.bundle import write_bundle
 from sanderling.calibration.dataset import Data
-from sanderling.calibration.pareto import build_ladder
-from sanderling.calibration.profile import Progress, measure
-from sanderling.calibration.trials import settings_to_try
+from sanderling.calibration.profile import Progress
 from sanderling.codec import to_json
 from sanderling.compile.cache import Cache, digest, versions
+from sanderling.compile.calibrate import Calibration
 from sanderling.compile.checks import check_adapted, check_output, check_samples
 from sanderling.compile.golden import make_golden
 from sanderling.compile.lowering import lower_all
 from sanderling.compile.made_up import make_up
+from sanderling.compile.measuring import Measuring, check_goals, measure_bundle
 from sanderling.compile.pass_runner import Pass, run_passes
 from sanderling.compile.passes.reduce import Reduce
 from sanderling.compile.recipe import Recipe
+from sanderling.compile.source_quality import is_lossy, judge_source
 from sanderling.compile.sources import Source, adapt, kept_in_mode
-from sanderling.compile.work import Work, begin
-from sanderling.engine import opener, usable_cores
+from sanderling.compile.work import begin
+from sanderling.engine import opener
 from sanderling.errors import UnsupportedError
-from sanderling.ladder import Ladder
-from sanderling.manifest import FLOAT32, SCHEMA, Manifest, Measured, Placement, Provenance
-from sanderling.opening import same_everywhere
-from sanderling.session import Session
+from sanderling.manifest import SCHEMA, Manifest, Provenance
 
 MADE_UP_SAMPLES = 40
 """Samples made up when no data is given."""
@@ -71,6 +66,7 @@ def compile_model(
     Raises:
         UserError: the source, data or recipe cannot be used; the message says what to change.
         DriftError: an engine's outputs are further from the source model than the bound.
+        GoalsMissedError: the bundle would miss a goal of the recipe; it is not written.
     """
     recipe = recipe or Recipe()
     output = Path(output)
@@ -89,7 +85,11 @@ def compile_model(
             progress(change, 0, 0)
         # Before lowering, because torch says in a second what is wrong with a module or a sample.
         golden, golden_members = make_golden(work, (calibration or data).samples[0])
-        made = lower_all(work, targets, cache or Cache(), progress)
+        calibrating = Calibration(work, (calibration or data).samples)
+        made = lower_all(work, targets, lookup.find("device", chosen_device), calibrating, cache or Cache(), progress)
+        source_quality = judge_source(adapted, data, progress) if is_lossy(adapted, work) else None
+    for note in made.notes:
+        progress(note, 0, 0)
     progress(f"{made.reused} of {len(made.graphs)} graphs reused from an earlier compile", 0, 0)
     provenance = Provenance(
         source=adapted.source,
@@ -104,56 +104,19 @@ def compile_model(
     with tempfile.TemporaryDirectory(prefix=".sanderling-", dir=output.absolute().parent) as folder:
         unmeasured = Path(folder) / "unmeasured.sand"
         write_bundle(unmeasured, members)
-        measured = _measure(unmeasured, work, data, chosen_device, targets, recipe, progress)
-    write_bundle(output, {**members, "measured.json": to_json(measured)})
+        measured = measure_bundle(
+            unmeasured, Measuring(work, data, chosen_device, targets, recipe, source_quality), progress
+        )
+        finished = Path(folder) / "finished.sand"
+        write_bundle(finished, {**members, "measured.json": to_json(measured)})
+        check_goals(recipe.goals, measured, finished.stat().st_size / 1e6)
+        finished.replace(output)
     return output
 
 
 def _data_digest(calibration: Data | None, evaluation: Data | None) -> str:
     digests = [data.digest() for data in (calibration, evaluation) if data is not None]
     return digest(*digests) if len(digests) > 1 else "".join(digests)
-
-
-def _measure(
-    path: Path,
-    work: Work,
-    data: Data,
-    device: str,
-    targets: tuple[str, ...],
-    recipe: Recipe,
-    progress: Progress,
-) -> Measured:
-    """Compare the engines with the source, choose among them, and measure every setting on the chosen ones."""
-    here = machine.fitting_device()
-    first = Measured(
-        device=device,
-        machine=machine.describe(),
-        stand_in=device != here,
-        threads=recipe.threads or usable_cores(),
-        placements={},
-        ladder=Ladder(data.metric, ()),
-    )
-    with Bundle.open(path) as bundle:
-        anywhere = Placement(targets[0], FLOAT32, first.threads)
-        first = replace(first, placements=same_everywhere(bundle.manifest(), anywhere))
-        drift = compare(bundle, first, targets, progress)
-        check(drift)
-        placements, costs = choose_placements(bundle, first, targets, progress)
-        placed = replace(first, placements=placements)
-        session = Session(bundle, measured=placed)
-        rungs = measure(session, settings_to_try(work.adapted.spec, _measured_at(work)), data, progress)
-    ladder, trials = build_ladder(rungs, data.metric)
-    return replace(placed, ladder=ladder, trials=trials, drift=drift, placement_costs=costs)
-
-
-def _measured_at(work: Work) -> dict[str, dict[str, list[dict[str, int]]]]:
-    """Return component -> graph -> lever settings to measure."""
-    found: dict[str, dict[str, list[dict[str, int]]]] = {}
-    for graph in work.graphs:
-        if graph.site is not None:
-            settings = [{graph.site.lever: setting} for setting in graph.settings]
-            found.setdefault(graph.component, {})[graph.name] = settings
-    return found
 
 
 def _passes(recipe: Recipe, has_sites: bool) -> tuple[tuple[str, Pass], ...]:

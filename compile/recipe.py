@@ -5,6 +5,7 @@ passes:
 targets: [onnxruntime, openvino]
 threads: 2
 budget: {latency_ms: 33, percentile: 99}
+goals: {quality_drop_max: 0.01, latency_ms: 33, size_mb: 20}
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import difflib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -22,6 +23,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from sanderling import lookup
 from sanderling.budget import Budget
 from sanderling.codec import plain
+from sanderling.compile.goals import Goals
 from sanderling.compile.pass_runner import Pass
 from sanderling.engine import usable_cores
 from sanderling.errors import MissingExtraError, RecipeError
@@ -44,6 +46,7 @@ class Recipe:
         threads: worker threads per engine; the cores this process may use when None.
         budget: written into the bundle, for calls that bring none.
         seed: of inputs made up where no data is given.
+        goals: what the bundle has to reach.
     """
 
     passes: tuple[tuple[str, Pass], ...] | None = None
@@ -51,6 +54,7 @@ class Recipe:
     threads: int | None = None
     budget: Budget | None = None
     seed: int = 0
+    goals: Goals = field(default_factory=Goals)
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -69,6 +73,7 @@ class Recipe:
             "threads": self.threads or usable_cores(),
             "budget": plain(self.budget),
             "seed": self.seed,
+            "goals": plain(self.goals),
         }
         return json.dumps(filled, sort_keys=True)
 
@@ -100,7 +105,7 @@ def from_mapping(given: Mapping[str, Any]) -> Recipe:
     """
     if not isinstance(given, Mapping):
         raise RecipeError(f"a recipe is a mapping, got {type(given).__name__}")
-    fields = _checked(Recipe, given, "recipe", {"passes": _read_passes, "budget": _read_budget})
+    fields = _checked(Recipe, given, "recipe", {"passes": _read_passes, "budget": _read_budget, "goals": _read_goals})
     for target in fields.get("targets", ()):
         lookup.find("target", target)
     return Recipe(**fields)
@@ -114,6 +119,10 @@ def _read_passes(given: Any, where: str) -> tuple[tuple[str, Pass], ...] | None:
 
 def _read_budget(given: Any, where: str) -> Budget | None:
     return None if given is None else Budget(**_checked(Budget, given, where))
+
+
+def _read_goals(given: Any, where: str) -> Goals:
+    return Goals(**_checked(Goals, given, where))
 
 
 def _read_pass(entry: Any) -> tuple[str, Pass]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sanderling.compile.architecture import Adapted, Part
 from sanderling.compile.blocks.reduce import ReduceAt
+from sanderling.compile.number_format import NumberFormat
 from sanderling.manifest import FULL
 from sanderling.spec import Site
 
@@ -41,10 +43,14 @@ class Work:
     Attributes:
         adapted: the split model.
         graphs: what will be exported; always one "full" graph per component.
+        formats: component -> number formats to make its graphs in, besides float32.
+        calibration_samples: samples that formats learn ranges from.
     """
 
     adapted: Adapted
     graphs: tuple[GraphPlan, ...]
+    formats: Mapping[str, tuple[NumberFormat, ...]] = field(default_factory=dict)
+    calibration_samples: int = 32
 
     def part(self, component: str) -> Part:
         """Return the source of a component."""

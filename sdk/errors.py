@@ -12,7 +12,8 @@ SanderlingError
 │   ├── UnsupportedError      a graph that a target cannot run
 │   └── MissingExtraError     a library that is not installed
 ├── CheckFailedError          a check ran and its answer is no           (exit code 1)
-│   └── DriftError            outputs moved further than their bound
+│   ├── DriftError            outputs moved further than their bound
+│   └── GoalsMissedError      a bundle misses a goal of its recipe
 └── InternalError             our own mistake; please report it          (exit code 3)
 
 try:
@@ -104,6 +105,10 @@ class CheckFailedError(SanderlingError):
 
 class DriftError(CheckFailedError):
     """Outputs moved further from the source model than their bound; the message names the first that did."""
+
+
+class GoalsMissedError(CheckFailedError):
+    """A bundle misses a goal of its recipe; the message says how close it came and what blocks it."""
 
 
 class InternalError(SanderlingError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sanderling.budget import Budget
-from sanderling.ladder import Ladder, Rung
+from sanderling.ladder import Ladder, Quality, Rung
 from sanderling.spec import ModelSpec, SiteKind
 
 SCHEMA = 2
@@ -214,6 +214,29 @@ class PlacementCost:
 
 
 @dataclass(frozen=True)
+class FormatDecision:
+    """What became of a number format that was offered for a component.
+
+    Attributes:
+        component: which.
+        format: its name.
+        p50_ms: geometric mean over the component's graphs when it may be used.
+        float32_ms: the same in float32 alone.
+        quality: of the model with it and whatever was kept before; None when it was not judged.
+        float32_quality: of the model in float32, on the same samples and settings.
+        verdict: "kept", or why not.
+    """
+
+    component: str
+    format: str
+    p50_ms: float
+    float32_ms: float
+    quality: Quality | None
+    float32_quality: Quality | None
+    verdict: str
+
+
+@dataclass(frozen=True)
 class Measured:
     """What was measured, and where.
 
@@ -227,6 +250,8 @@ class Measured:
         trials: everything measured, admitted or not.
         drift: engines against the source model.
         placement_costs: why each graph runs where it does.
+        formats: number formats that were offered, and why each is used or not.
+        source_quality: of the source model in torch, before any pass; None when nobody measured it.
     """
 
     device: str
@@ -238,3 +263,5 @@ class Measured:
     trials: tuple[Trial, ...] = field(default=())
     drift: tuple[Drift, ...] = field(default=())
     placement_costs: tuple[PlacementCost, ...] = field(default=())
+    formats: tuple[FormatDecision, ...] = field(default=())
+    source_quality: Quality | None = None

@@ -15,7 +15,7 @@ from sanderling.bundle import Bundle
 from sanderling.controller import Controller
 from sanderling.engine import AnyArray, Engine
 from sanderling.errors import BudgetError, BundleError, UnknownNameError
-from sanderling.manifest import FULL, Graph, Manifest, Measured
+from sanderling.manifest import FLOAT32, FULL, Graph, Manifest, Measured, Placement
 from sanderling.opening import open_graph, overridden
 from sanderling.prepare import Preparer
 from sanderling.receipt import Receipt, Reduced
@@ -179,6 +179,11 @@ class Session:
         full = {name: lever.default if name in used else lever.maximum for name, lever in levers.items()}
         return Plan(full | dict(settings), chosen, None, None, "asked for by the caller")
 
+    def is_lossy(self, graphs: Mapping[str, str]) -> bool:
+        """Return whether any of these graphs, component -> graph, runs in another number format than float32."""
+        placements = (self._placement(self._graph(component, name)) for component, name in graphs.items())
+        return any(placement.format != FLOAT32 for placement in placements)
+
     def close(self) -> None:
         """Let go of the engines and the file."""
         self._routes.clear()
@@ -223,9 +228,11 @@ class Session:
         """Return a graph's engine, opening it on first use."""
         key = (graph.component, graph.name)
         if key not in self._engines:
-            placement = overridden(graph, self.measured.placements, self._target, self._threads)
-            self._engines[key] = open_graph(self.bundle, graph, placement)
+            self._engines[key] = open_graph(self.bundle, graph, self._placement(graph))
         return self._engines[key]
+
+    def _placement(self, graph: Graph) -> Placement:
+        return overridden(graph, self.measured.placements, self._target, self._threads)
 
     def _reductions(self, running: frozenset[str], plan: Plan) -> tuple[Reduced, ...]:
         found = []
