@@ -1,7 +1,7 @@
 """The one extension rule: a thing is a file, found by its name, that exports one constant.
 
-Targets, devices, reducers, passes, architectures and number formats all follow it, so adding one is adding one file; there is no list
-to edit and nothing to register.
+Targets, devices, reducers, passes, architectures and number formats all follow it, so adding one is adding one file;
+there is no list to edit and nothing to register.
 """
 
 from __future__ import annotations
