@@ -76,7 +76,7 @@ def _by_magnitude(histogram: Histogram) -> NDArray[np.float64]:
     largest = max(abs(histogram.low), abs(histogram.high))
     centres = np.abs(edges[:-1] + edges[1:]) / 2
     places = np.minimum((centres / largest * BINS).astype(np.int64), BINS - 1)
-    return np.bincount(places, histogram.mass, BINS)
+    return np.bincount(places, histogram.mass, BINS).astype(np.float64)
 
 
 def _divergence(magnitude: NDArray[np.float64], count: int) -> float:

@@ -38,4 +38,5 @@ def _with_outputs(model: ModelProto, tensors: Sequence[str]) -> bytes:
     opened.CopyFrom(model)
     there = {value.name for value in opened.graph.output}
     opened.graph.output.extend(ValueInfoProto(name=name) for name in tensors if name not in there)
-    return opened.SerializeToString()
+    serialised: bytes = opened.SerializeToString()
+    return serialised

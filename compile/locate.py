@@ -29,7 +29,7 @@ class Row:
         tensor: its name, the same in both graphs.
         node: the node of the float32 graph that writes it.
         operator: that node's ONNX operator.
-        cosine: of the worst sample. For whole numbers, such as the places that TopK chose, the share that is equal.
+        cosine: of the worst sample. For whole numbers, such as the places that TopK chose, the share that is in both.
         snr_db: signal over noise power of all samples, in decibel; infinite when nothing differs.
         worst_sample: number of the feed with the least cosine.
         added: noise over signal power that was not there yet in any tensor it was computed from.
@@ -69,6 +69,9 @@ def locate(
 ) -> Located:
     """Return where the second graph drifts from the first.
 
+    Where a graph chooses tokens, a small error may choose others, and behind that tensors of different tokens meet: the
+    choice is then the first to drift. Feeds at the lever's maximum, where nothing is left out, show the layers alone.
+
     Args:
         before: the float32 graph, a serialised ONNX model.
         after: the same graph converted, or the same graph for another target; tensors keep their names.
@@ -106,7 +109,8 @@ class _Sums:
         if wanted.shape != got.shape:
             raise InputError(f"tensor {name!r} is {list(wanted.shape)} in one graph and {list(got.shape)} in the other")
         x, y = wanted.astype(np.float64).ravel(), got.astype(np.float64).ravel()
-        self.cosines.append(_cosine(x, y) if np.issubdtype(wanted.dtype, np.floating) else float((x == y).mean()))
+        floats = np.issubdtype(wanted.dtype, np.floating)
+        self.cosines.append(_cosine(x, y) if floats else float(np.isin(x, y).mean()))
         self.signal += float(x @ x)
         self.noise += float((x - y) @ (x - y))
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
-from sanderling.compile.onnx_graph import FLOAT_OPSET, is_quantized, layers, opset, unmatched
+from sanderling.compile.onnx_graph import FLOAT_OPSET, Layer, is_quantized, layers, opset, unmatched
 from sanderling.device import Device
 from sanderling.engine import AnyArray
 from sanderling.errors import RecipeError
@@ -101,7 +101,11 @@ def refusal(chosen: NumberFormat, graph: bytes, target: str, exclude: tuple[str,
         return "the graph is quantized already; give the float32 one"
     if opset(model) < from_opset:
         return f"the graph has operator set {opset(model)}, {chosen.name} needs {from_opset} or later; export it again"
-    found = layers(model)
+    return _nothing_left(layers(model), exclude)
+
+
+def _nothing_left(found: Sequence[Layer], exclude: tuple[str, ...]) -> str | None:
+    """Return why patterns leave no layer to convert or match none, or None."""
     if not found:
         return "nothing to convert: no MatMul, Gemm or Conv with a constant float32 weight"
     stray = unmatched(found, exclude)

@@ -142,7 +142,8 @@ def canonical(model: ModelProto, like: bytes) -> bytes:
     model.graph.node.extend(ordered)
     model.graph.ClearField("initializer")
     model.graph.initializer.extend(tensors)
-    return model.SerializeToString(deterministic=True)
+    serialised: bytes = model.SerializeToString(deterministic=True)
+    return serialised
 
 
 def check_converted(model: ModelProto, wanted: Sequence[Layer], name: str) -> None:

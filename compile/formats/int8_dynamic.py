@@ -45,7 +45,7 @@ class Int8Dynamic:
             return f"smooth is {self.smooth}, expected 0 to 1"
         reason = refusal(self, graph, target, self.exclude, FLOAT_OPSET)
         if reason is None and not [layer for layer in layers(prepared(graph)) if self._takes(layer.operator)]:
-            return "no MatMul or Gemm with a constant weight; dynamic quantization of Conv gains nothing, use int8_static"
+            return "no MatMul or Gemm with a constant weight; Conv is quantized with int8_static only"
         if reason is None and self.smooth and not can_smooth(prepared(graph)):
             return NOTHING_TO_SMOOTH
         return reason

@@ -55,7 +55,7 @@ class Int8Static:
         if self.ranges not in RANGES:
             return f"ranges is {self.ranges!r}, expected one of {', '.join(RANGES)}"
         if (self.percentile is not None) != (self.ranges == "percentile"):
-            return f"ranges is {self.ranges!r} and percentile {self.percentile}; they go together, as 'percentile', 99.99"
+            return f"ranges is {self.ranges!r} and percentile {self.percentile}; 'percentile' and 99.99 go together"
         if self.percentile is not None and not 50 < self.percentile <= 100:
             return f"percentile is {self.percentile}, expected above 50 and up to 100"
         if not 0 <= self.smooth <= 1:

@@ -84,6 +84,6 @@ def _wrong_axis(node: NodeProto, weight: NodeProto, arrays: dict[str, AnyArray])
     first = node.op_type == "Conv" or any(a.name == "transB" and a.i for a in node.attribute)
     wanted = 0 if first else len(shape) - 1
     axis = next((int(a.i) for a in weight.attribute if a.name == "axis"), 1) % len(shape)
-    if scales is None or scales.size == shape[wanted] and axis == wanted:
+    if scales is None or (scales.size == shape[wanted] and axis == wanted):
         return []
-    return [f"its weight {list(shape)} has {scales.size} scales on axis {axis}, expected one per channel of axis {wanted}"]
+    return [f"its weight {list(shape)} has {scales.size} scales on axis {axis}, expected one per channel on {wanted}"]
