@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from sanderling.engine import AnyArray
 
 BINS = 2048
+_TRACE = 1e-4
+"""Share of the mass that rounding is taken to leave where it leaves none, so that a clipped tail has a finite price."""
+
 LEVELS = 128
 """Magnitudes of int8; the steps that the entropy rule compares a histogram with."""
 
@@ -88,7 +91,6 @@ def _divergence(magnitude: NDArray[np.float64], count: int) -> float:
     filled = inside > 0
     sums, sizes = np.bincount(step, inside, LEVELS), np.bincount(step, filled, LEVELS)
     rounded = np.where(filled, (sums / np.maximum(sizes, 1))[step], 0.0)
-    if clipped[~filled].sum() > 0 or not filled.any():
-        return float(np.inf)
-    p, q = clipped[filled] / clipped.sum(), rounded[filled] / rounded.sum()
-    return float((p * np.log(p / q)).sum())
+    there = clipped > 0
+    p, q = clipped[there] / clipped.sum(), rounded[there] / max(rounded.sum(), _TRACE)
+    return float((p * np.log(p / np.maximum(q, _TRACE))).sum())

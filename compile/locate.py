@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from glob import escape
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, NodeProto
 
 from sanderling.compile.intermediates import run_inside
 from sanderling.compile.number_format import Feeds
-from sanderling.compile.onnx_graph import layers, prepared
+from sanderling.compile.onnx_graph import constants, gemms_as_products, layers, prepared, values
 from sanderling.engine import AnyArray
 from sanderling.errors import InputError
 
@@ -32,7 +32,8 @@ class Row:
         cosine: of the worst sample. For whole numbers, such as the places that TopK chose, the share that is in both.
         snr_db: signal over noise power of all samples, in decibel; infinite when nothing differs.
         worst_sample: number of the feed with the least cosine.
-        added: noise over signal power that was not there yet in any tensor it was computed from.
+        added: noise over signal power that is this node's own. For a layer, its result against what its float32 weights
+            make of the same input; for others, what was not there yet in the tensors it is computed from.
     """
 
     tensor: str
@@ -90,7 +91,7 @@ def locate(
     names = _common(source, converted)
     if not names:
         raise InputError("the graphs have no tensor in common to compare; give a graph and what was made from it")
-    measured = _measure(source, converted, names, feeds, targets)
+    measured = _measure(source, converted, names, _float_layers(source, converted), feeds, targets)
     rows = _rows(source, measured)
     first = next((row for row in rows if row.cosine < bound), None)
     return Located(rows, first, () if first is None else _suggested(source, rows, first, most))
@@ -100,9 +101,10 @@ def locate(
 class _Sums:
     """What is known of one tensor: cosine per sample, and power of signal and noise over all."""
 
-    cosines: list[float]
+    cosines: list[float] = field(default_factory=list)
     signal: float = 0.0
     noise: float = 0.0
+    own_noise: float | None = None
 
     def add(self, wanted: AnyArray, got: AnyArray, name: str) -> None:
         """Take in one sample."""
@@ -114,32 +116,93 @@ class _Sums:
         self.signal += float(x @ x)
         self.noise += float((x - y) @ (x - y))
 
+    def add_own(self, wanted: NDArray[np.float64], got: AnyArray) -> None:
+        """Take in what a float32 layer makes of one sample's input, and what the converted one makes of it."""
+        self.own_noise = (self.own_noise or 0.0) + float(((wanted - got) ** 2).sum())
+
     @property
     def ratio(self) -> float:
         """Noise over signal power."""
-        return self.noise / self.signal if self.signal else float(np.inf if self.noise else 0)
+        return self.over_signal(self.noise)
+
+    def over_signal(self, noise: float) -> float:
+        """Return a noise power in units of the signal's."""
+        return noise / self.signal if self.signal else float(np.inf if noise else 0)
 
 
 def _common(source: ModelProto, converted: ModelProto) -> tuple[str, ...]:
     """Return the tensors to compare, in the order of the source graph."""
-    there = {name for node in converted.graph.node for name in node.output}
+    makers = {name: node for node in converted.graph.node for name in node.output}
     outputs = {value.name for value in source.graph.output}
     return tuple(
         name
         for node in source.graph.node
         for name in node.output
-        if name in there and (name in outputs or node.op_type in COMPARED)
+        if name in makers and (name in outputs or node.op_type in COMPARED) and not _smoothed(node, makers[name])
     )
 
 
+def _smoothed(node: NodeProto, converted: NodeProto) -> bool:
+    """Return whether a normalisation has scales of its own now, which the layers behind it make up for."""
+    return node.op_type == "LayerNormalization" and list(node.input[1:]) != list(converted.input[1:])
+
+
+@dataclass(frozen=True)
+class _FloatLayer:
+    """A product with its float32 weight, to compute from the converted graph's own input."""
+
+    activation: str
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+    def of(self, x: AnyArray) -> NDArray[np.float64]:
+        """Return the layer's result."""
+        result: NDArray[np.float64] = x.astype(np.float64) @ self.weight + self.bias
+        return result
+
+
+def _float_layers(source: ModelProto, converted: ModelProto) -> dict[str, _FloatLayer]:
+    """Return output -> layer, of products whose input means the same in both graphs."""
+    products = gemms_as_products(source, layers(source))
+    there, makers = constants(products), {name: node for node in converted.graph.node for name in node.output}
+    changed = {
+        node.output[0]
+        for node in source.graph.node
+        if node.output[0] in makers and _smoothed(node, makers[node.output[0]])
+    }
+    known = (set(makers) | {value.name for value in converted.graph.input}) - changed
+    added = {
+        node.input[0]: node for node in products.graph.node if node.op_type == "Add" and node.name.endswith(".bias")
+    }
+    found = {}
+    for layer in layers(products):
+        if layer.operator == "MatMul" and layer.activation in known:
+            add = added.get(layer.output) if layer.output.endswith(".product") else None
+            if add is None or add.input[1] in there:
+                bias = np.zeros(1) if add is None else values(there[add.input[1]]).astype(np.float64)
+                output = layer.output if add is None else add.output[0]
+                weight = values(there[layer.weight]).astype(np.float64)
+                found[output] = _FloatLayer(layer.activation, weight, bias)
+    return found
+
+
 def _measure(
-    source: ModelProto, converted: ModelProto, names: Sequence[str], feeds: Feeds, targets: tuple[str, str]
+    source: ModelProto,
+    converted: ModelProto,
+    names: Sequence[str],
+    floats: Mapping[str, _FloatLayer],
+    feeds: Feeds,
+    targets: tuple[str, str],
 ) -> dict[str, _Sums]:
-    sums = {name: _Sums([]) for name in names}
-    runs = (run_inside(model, names, feeds, target) for model, target in zip((source, converted), targets, strict=True))
-    for wanted, got in zip(*runs, strict=True):
+    sums = {name: _Sums() for name in names}
+    inputs = [floats[name].activation for name in names if name in floats]
+    before = run_inside(source, names, feeds, targets[0])
+    after = run_inside(converted, [*names, *inputs], feeds, targets[1])
+    for wanted, got in zip(before, after, strict=True):
         for name in names:
             sums[name].add(wanted[name], got[name], name)
+            if name in floats:
+                sums[name].add_own(floats[name].of(got[floats[name].activation]), got[name])
     return sums
 
 
@@ -157,10 +220,16 @@ def _rows(source: ModelProto, measured: Mapping[str, _Sums]) -> tuple[Row, ...]:
                 sums = measured[name]
                 worst = int(np.argmin(sums.cosines))
                 snr_db = float(-10 * np.log10(sums.ratio)) if sums.ratio else float(np.inf)
-                known = max((measured[earlier].ratio for earlier in behind[name]), default=0.0)
-                added = max(0.0, sums.ratio - known) if np.isfinite(sums.ratio) else sums.ratio
+                added = _added(sums, [measured[earlier] for earlier in behind[name]])
                 rows.append(Row(name, node.name, node.op_type, sums.cosines[worst], snr_db, worst, added))
     return tuple(rows)
+
+
+def _added(sums: _Sums, behind: Sequence[_Sums]) -> float:
+    if sums.own_noise is not None:
+        return sums.over_signal(sums.own_noise)
+    known = max((earlier.ratio for earlier in behind), default=0.0)
+    return max(0.0, sums.ratio - known) if np.isfinite(sums.ratio) else sums.ratio
 
 
 def _nearest(source: ModelProto, compared: set[str]) -> dict[str, set[str]]:

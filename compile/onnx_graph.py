@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from sanderling.engine import AnyArray
 from sanderling.errors import RecipeError
@@ -108,6 +109,49 @@ def prepared(graph: bytes) -> ModelProto:
     return model
 
 
+def gemms_as_products(model: ModelProto, wanted: Sequence[Layer]) -> ModelProto:
+    """Return the model with the named layers that are Gemms written as MatMul and Add, for quantizers of MatMul only.
+
+    Args:
+        model: the graph, as `prepared` returns it; left as it is.
+        wanted: layers to rewrite; a MatMul keeps its Gemm's name.
+    """
+    changed = ModelProto()
+    changed.CopyFrom(model)
+    nodes_wanted = {layer.node for layer in wanted if layer.operator == "Gemm"}
+    ordered: list[NodeProto] = []
+    for node in model.graph.node:
+        ordered += _product(changed, node) if node.name in nodes_wanted else [node]
+    del changed.graph.node[:]
+    changed.graph.node.extend(ordered)
+    return changed
+
+
+def _product(model: ModelProto, node: NodeProto) -> list[NodeProto]:
+    given = {attribute.name: attribute.f for attribute in node.attribute}
+    there = constants(model)
+    weight = values(there[node.input[1]]) * np.float32(given.get("alpha", 1))
+    weight = weight.T if _flag(node, "transB") else weight
+    factor = _add(model, f"{node.input[1]}.product.{node.name}", weight)
+    if len(node.input) < 3 or not node.input[2]:
+        return [helper.make_node("MatMul", [node.input[0], factor], [node.output[0]], name=node.name)]
+    bias, beta = node.input[2], np.float32(given.get("beta", 1))
+    if beta != 1:
+        if bias not in there:
+            return [node]
+        bias = _add(model, f"{bias}.product.{node.name}", values(there[bias]) * beta)
+    inner = f"{node.output[0]}.product"
+    return [
+        helper.make_node("MatMul", [node.input[0], factor], [inner], name=node.name),
+        helper.make_node("Add", [inner, bias], [node.output[0]], name=f"{node.name}.bias"),
+    ]
+
+
+def _add(model: ModelProto, name: str, array: AnyArray) -> str:
+    model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+    return name
+
+
 def constants(model: ModelProto) -> dict[str, TensorProto]:
     """Return name -> initializer."""
     return {tensor.name: tensor for tensor in model.graph.initializer}
@@ -137,6 +181,8 @@ def canonical(model: ModelProto, like: bytes) -> bytes:
         node.ClearField("doc_string")
         node.ClearField("metadata_props")
     used = {name for node in ordered for name in _reads(node)} | {value.name for value in model.graph.output}
+    for tensor in model.graph.initializer:
+        tensor.ClearField("data_location")  # all bytes are in here; libraries that wrote files leave a note
     tensors = sorted((t for t in model.graph.initializer if t.name in used), key=lambda tensor: tensor.name)
     model.graph.ClearField("node")
     model.graph.node.extend(ordered)
@@ -146,19 +192,20 @@ def canonical(model: ModelProto, like: bytes) -> bytes:
     return serialised
 
 
-def check_converted(model: ModelProto, wanted: Sequence[Layer], name: str) -> None:
-    """Refuse a conversion that left a layer's weight in float32.
+def check_converted(model: ModelProto, source: ModelProto, wanted: Sequence[Layer], name: str) -> None:
+    """Refuse a conversion that left the weight of a layer in float32, under its own name or another.
 
     Args:
         model: what was converted.
-        wanted: the layers that were to be.
+        source: what it was made from.
+        wanted: the layers of the source that were to be converted.
         name: of the format.
 
     Raises:
-        RecipeError: names the layers.
+        RecipeError: names the first.
     """
-    left = {layer.node for layer in layers(model)}
-    missed = [layer.node for layer in wanted if layer.node in left]
+    may_stay = {layer.node for layer in layers(source)} - {layer.node for layer in wanted}
+    missed = [layer.node for layer in layers(model) if layer.node not in may_stay]
     if missed:
         raise RecipeError(
             f"format {name!r} leaves {len(missed)} of {len(wanted)} layers in float32, the first {missed[0]!r}; "

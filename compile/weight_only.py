@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import util
 from typing import Any
 
 from onnx import ModelProto
 
+from sanderling.compile.nncf_library import load_nncf, missing_nncf
 from sanderling.compile.number_format import FLOAT_OPSET, Feeds, demand, refusal
-from sanderling.compile.onnx_graph import Layer, canonical, check_converted, layers, opset, prepared
+from sanderling.compile.onnx_graph import Layer, canonical, check_converted, gemms_as_products, layers, opset, prepared
 from sanderling.compile.quiet import quiet
-from sanderling.errors import MissingExtraError
 from sanderling.targets.rules.operators import parse
 
 _BLOCKS_OPSET = 21
@@ -67,32 +66,36 @@ class WeightOnly:
             return f"group is {self.group}, expected a power of two from {_SMALLEST_GROUP}"
         reason = refusal(self, graph, target, self.exclude, FLOAT_OPSET)
         if reason is None and not self._wanted(prepared(graph)):
-            return "no MatMul with a constant weight; a Gemm or Conv has no weight-only kernel"
+            return "no MatMul or Gemm with a constant weight; a Conv has no weight-only kernel"
         if reason is not None or target == "onnxruntime":
             return reason
         return self._openvino_refuses(parse(graph))
 
     def convert(self, graph: bytes, feeds: Feeds, target: str) -> bytes:
-        """Return the graph with the weight of every MatMul that is not excluded in groups."""
+        """Return the graph with the weight of every MatMul and Gemm that is not excluded in groups."""
         demand(self, graph, target)
         model = prepared(graph)
         wanted = self._wanted(model)
+        model = gemms_as_products(model, wanted)
+        source = ModelProto()
+        source.CopyFrom(model)
         kept = [node.name for node in model.graph.node if node.name not in {layer.node for layer in wanted}]
         packed = self._for_onnxruntime(model, kept) if target == "onnxruntime" else self._for_openvino(model, wanted)
-        check_converted(packed, wanted, self.name)
+        check_converted(packed, source, wanted, self.name)
         return canonical(packed, graph)
 
     def _wanted(self, model: ModelProto) -> list[Layer]:
         found = layers(model)
-        return [layer for layer in found if layer.operator == "MatMul" and not layer.matches(self.exclude)]
+        return [layer for layer in found if layer.operator != "Conv" and not layer.matches(self.exclude)]
 
     @property
     def _group(self) -> int:
         return _USUAL_GROUP if self.group is None else self.group
 
     def _openvino_refuses(self, model: ModelProto) -> str | None:
-        if util.find_spec("nncf") is None:
-            return str(MissingExtraError("nncf", "compile", f"the format {self.name} on openvino"))
+        missing = missing_nncf(f"the format {self.name} on openvino")
+        if missing is not None:
+            return missing
         if self.int8_activations:
             return "int8_activations is an option of onnxruntime; openvino would ignore it"
         if self.bits == 8 and self.group is not None:
@@ -123,14 +126,12 @@ class WeightOnly:
                 if used.domain in ("", "ai.onnx"):
                     used.version = max(used.version, _BLOCKS_OPSET)
         with quiet():
-            import nncf
-
-            modes = nncf.CompressWeightsMode
+            nncf = load_nncf()
             kind = f"INT{self.bits}_{'SYM' if self.symmetric else 'ASYM'}"
             blocks = {"group_size": self._group, "ratio": 1.0, "all_layers": True} if self.bits == 4 else {}
             packed: ModelProto = nncf.compress_weights(
                 model,
-                mode=modes[kind],
+                mode=nncf.CompressWeightsMode[kind],
                 ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
                 **blocks,
             )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sanderling.compile.calibration_feeds import check_feeds
 from sanderling.compile.number_format import FLOAT_OPSET, Feeds, NumberFormat, demand, refusal
-from sanderling.compile.onnx_graph import canonical, check_converted, infer, layers, prepared
+from sanderling.compile.onnx_graph import canonical, check_converted, gemms_as_products, infer, layers, prepared
 from sanderling.compile.quiet import quiet
 from sanderling.compile.smooth import NOTHING_TO_SMOOTH, can_smooth, smoothed
 
@@ -58,17 +58,18 @@ class Int8Dynamic:
             check_feeds(model, feeds)
             model = smoothed(model, feeds, self.smooth)
         wanted = [layer for layer in layers(model) if self._takes(layer.operator) and not layer.matches(self.exclude)]
+        model = gemms_as_products(model, wanted)
         with quiet():
             from onnxruntime.quantization import QuantizationMode, QuantType
             from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 
             quantizer = ONNXQuantizer(
                 infer(model), True, self.reduce_range, QuantizationMode.IntegerOps, False, QuantType.QInt8,
-                QuantType.QUInt8, None, [layer.node for layer in wanted], [], ["MatMul", "Gemm"],
+                QuantType.QUInt8, None, [layer.node for layer in wanted], [], ["MatMul"],
                 {"MatMulConstBOnly": True},
             )  # fmt: skip
             quantizer.quantize_model()
-        check_converted(quantizer.model.model, wanted, self.name)
+        check_converted(quantizer.model.model, model, wanted, self.name)
         return canonical(quantizer.model.model, graph)
 
     def _takes(self, operator: str) -> bool:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import util
 from typing import Any
 
 from sanderling.compile.calibration_feeds import check_feeds
+from sanderling.compile.nncf_library import load_nncf, missing_nncf
 from sanderling.compile.number_format import FLOAT_OPSET, Feeds, NumberFormat, demand, refusal
 from sanderling.compile.onnx_graph import Layer, canonical, check_converted, layers, prepared
 from sanderling.compile.quiet import quiet
-from sanderling.errors import MissingExtraError
 
 _OFF = -1
 """NNCF's alpha for no smoothing."""
@@ -43,8 +42,9 @@ class Int8Nncf:
 
     def refuses(self, graph: bytes, target: str) -> str | None:
         """Return why NNCF cannot quantize this graph, or None."""
-        if util.find_spec("nncf") is None:
-            return str(MissingExtraError("nncf", "compile", "the format int8_nncf"))
+        missing = missing_nncf("the format int8_nncf")
+        if missing is not None:
+            return missing
         if not 0 <= self.smooth <= 1:
             return f"smooth is {self.smooth}, expected 0 to 1"
         return refusal(self, graph, target, self.exclude, FLOAT_OPSET)
@@ -54,20 +54,16 @@ class Int8Nncf:
         demand(self, graph, target)
         model = prepared(graph)
         check_feeds(model, feeds)
-        found = layers(model)
+        source = prepared(graph)
+        found = layers(source)
         kept = [layer.node for layer in found if layer.matches(self.exclude)]
         quantized = self._quantize(model, feeds, kept)
-        check_converted(quantized, _wanted(found, kept), self.name)
+        check_converted(quantized, source, _wanted(found, kept), self.name)
         return canonical(quantized, graph)
 
     def _quantize(self, model: Any, feeds: Feeds, kept: Sequence[str]) -> Any:
         with quiet():
-            import nncf
-            from nncf.quantization.advanced_parameters import (
-                AdvancedQuantizationParameters,
-                AdvancedSmoothQuantParameters,
-            )
-
+            nncf = load_nncf()
             alpha = self.smooth or _OFF
             return nncf.quantize(
                 model,
@@ -76,8 +72,8 @@ class Int8Nncf:
                 preset=nncf.QuantizationPreset.PERFORMANCE if self.symmetric else nncf.QuantizationPreset.MIXED,
                 subset_size=len(feeds),
                 ignored_scope=nncf.IgnoredScope(names=list(kept)) if kept else None,
-                advanced_parameters=AdvancedQuantizationParameters(
-                    smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=alpha, convolution=_OFF)
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=alpha, convolution=_OFF)
                 ),
             )
 

@@ -21,7 +21,7 @@ from sanderling.calibration.ranges import Extremes, Histogram
 from sanderling.compile.calibration_feeds import check_feeds
 from sanderling.compile.intermediates import run_inside
 from sanderling.compile.number_format import FLOAT_OPSET, Feeds, NumberFormat, demand, refusal
-from sanderling.compile.onnx_graph import Layer, canonical, check_converted, infer, layers, prepared
+from sanderling.compile.onnx_graph import Layer, canonical, check_converted, gemms_as_products, infer, layers, prepared
 from sanderling.compile.quiet import quiet
 from sanderling.compile.smooth import NOTHING_TO_SMOOTH, can_smooth, smoothed
 
@@ -70,10 +70,12 @@ class Int8Static:
         check_feeds(model, feeds)
         if self.smooth:
             model = smoothed(model, feeds, self.smooth)
+        # The quantizer scales the bias of a Gemm wrongly where beta is not 1 (ONNX Runtime 1.32).
+        model = gemms_as_products(model, [layer for layer in layers(model) if not layer.matches(self.exclude)])
         wanted = [layer for layer in layers(model) if not layer.matches(self.exclude)]
         ranges = self._observe(model, wanted, feeds)
         quantized = _quantize(model, wanted, ranges, self.reduce_range, target)
-        check_converted(quantized, wanted, self.name)
+        check_converted(quantized, model, wanted, self.name)
         return canonical(quantized, graph)
 
     def _observe(self, model: ModelProto, wanted: Sequence[Layer], feeds: Feeds) -> dict[str, tuple[float, float]]:
@@ -118,12 +120,12 @@ def _quantize(
         quantizer: Any = QDQQuantizer(
             infer(model), True, reduce_range, QuantType.QInt8, QuantType.QInt8 if symmetric else QuantType.QUInt8,
             TensorsData(CalibrationMethod.MinMax, {n: (np.array(a), np.array(b)) for n, (a, b) in seen.items()}),
-            [layer.node for layer in wanted], [], ["MatMul", "Gemm", "Conv"],
+            [layer.node for layer in wanted], [], ["MatMul", "Conv"],
             {
                 "ActivationSymmetric": symmetric,
                 "QuantizeBias": not symmetric,
                 "MatMulConstBOnly": True,
-                "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+                "OpTypesToExcludeOutputQuantization": ["MatMul"],
             },
         )  # fmt: skip
         quantizer.quantize_model()
