@@ -1,7 +1,7 @@
 """The one extension rule: a thing is a file, found by its name, that exports one constant.
 
-Targets, devices, reducers, passes and architectures all follow it, so adding one is adding one file; there is no list
-to edit and nothing to register.
+Targets, devices, reducers, passes, architectures and number formats all follow it, so adding one is adding one file;
+there is no list to edit and nothing to register.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _CONSTANTS = {
     "reducer": ("sanderling.reducers", "REDUCER"),
     "pass": ("sanderling.compile.passes", "PASS"),
     "architecture": ("sanderling.compile.models", "ARCHITECTURE"),
+    "format": ("sanderling.compile.formats", "FORMAT"),
 }
 
 
@@ -25,7 +26,7 @@ def names(kind: str) -> tuple[str, ...]:
     """Return the names of every thing of a kind, sorted, without importing any of them.
 
     Args:
-        kind: "target", "device", "reducer", "pass" or "architecture".
+        kind: "target", "device", "reducer", "pass", "architecture" or "format".
     """
     package = importlib.import_module(_CONSTANTS[kind][0])
     return tuple(sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg))
