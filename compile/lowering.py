@@ -22,7 +22,7 @@ from sanderling.targets import Target
 
 @dataclass(frozen=True)
 class Made:
-    """Every graph of a model, the bytes of their members, how many came from the cache, and forms left out with reasons."""
+    """Every graph of a model, its members, how many graphs came from the cache, and forms left out with reasons."""
 
     graphs: tuple[Graph, ...]
     members: dict[str, bytes]
