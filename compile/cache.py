@@ -19,7 +19,7 @@ from sanderling.codec import from_json, to_json
 from sanderling.errors import UserError
 from sanderling.manifest import Variant
 
-VERSIONED = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy")
+VERSIONED = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy")
 """Libraries whose version changes what a compile makes."""
 
 
