@@ -45,16 +45,24 @@ def scene_feeds(samples: range = range(8), counts: tuple[int, ...] = COUNTS) -> 
     return [{"pixel_values": picture(n), LEVER: np.asarray(count)} for n in samples for count in counts]
 
 
-def product(*nodes: NodeProto, opset: int = 20, rows: int = 64, **weights: AnyArray) -> bytes:
-    """Return x [batch, rows] -> y, by default one MatMul with the weight w, or what the nodes make of the weights."""
+def product(*nodes: NodeProto, **weights: AnyArray) -> bytes:
+    """Return x [batch, 64] -> y, by default one MatMul with the weight w, or what the nodes make of the weights."""
     if not weights:
-        weights = {"w": weight(rows, 32)}
+        weights = {"w": weight(64, 32)}
     made = list(nodes) or [helper.make_node("MatMul", ["x", "w"], ["y"], name="multiply")]
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", rows])
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 64])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
     tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
     graph = helper.make_graph(made, "product", [x], [y], tensors)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    serialised: bytes = model.SerializeToString(deterministic=True)
+    return serialised
+
+
+def with_opset(graph: bytes, version: int) -> bytes:
+    """Return the graph as one of another version of ONNX's operators."""
+    model = onnx.load_from_string(graph)
+    model.opset_import[0].version = version
     serialised: bytes = model.SerializeToString(deterministic=True)
     return serialised
 

@@ -28,6 +28,7 @@ from format_graphs import (
     scene_feeds,
     scene_vision,
     weight,
+    with_opset,
 )
 from onnx import helper
 
@@ -173,7 +174,7 @@ def test_refuses_a_graph_that_is_quantized_already(name: str) -> None:
 
 @pytest.mark.parametrize("name", LOSSY)
 def test_refuses_operator_sets_it_cannot_be_written_in(name: str) -> None:
-    assert "operator set 11" in refused(name, product(opset=11), first_target(name))
+    assert "operator set 11" in refused(name, with_opset(product(), 11), first_target(name))
 
 
 @pytest.mark.parametrize("name", NAMES)

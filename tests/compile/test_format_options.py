@@ -25,6 +25,7 @@ from format_graphs import (
     scene_feeds,
     scene_vision,
     weight,
+    with_opset,
 )
 from onnx import helper
 
@@ -92,8 +93,12 @@ def test_a_gemm_is_quantized_whichever_way_its_weight_lies(name: str, transposed
 @pytest.mark.parametrize("name", ["int8_dynamic", "int8_static"])
 def test_reduce_range_takes_a_bit_from_the_weights(name: str) -> None:
     full, reduced = (
-        max(np.abs(a.astype(int)).max() for a in arrays(convert(name, product(), **o)).values() if a.dtype == np.int8)
-        for o in ({}, {"reduce_range": True})
+        max(
+            np.abs(a.astype(int)).max()
+            for a in arrays(convert(name, product(), reduce_range=reduce)).values()
+            if a.dtype == np.int8
+        )
+        for reduce in (False, True)
     )
     assert (full, reduced) == (127, 64)
 
@@ -251,8 +256,8 @@ def test_weight_only_options_that_cannot_be_followed_are_refused(
 
 def test_4_bit_blocks_need_an_operator_set_next_to_theirs() -> None:
     with pytest.raises(RecipeError, match="operator set 17, blocks need 20 or later"):
-        convert("int4_weights", product(opset=17), "openvino")
-    assert "MatMulNBits" in operators(convert("int4_weights", product(opset=17)))
+        convert("int4_weights", with_opset(product(), 17), "openvino")
+    assert "MatMulNBits" in operators(convert("int4_weights", with_opset(product(), 17)))
 
 
 def test_a_convolution_has_no_weight_only_kernel() -> None:

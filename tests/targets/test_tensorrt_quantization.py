@@ -104,7 +104,7 @@ def test_scales_that_are_computed_are_found() -> None:
         helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["q"], name="quantize"),
         helper.make_node("DequantizeLinear", ["q", "step", "zero"], ["y"], name="dequantize"),
     ]
-    graph = product(*nodes, negative=np.float32(-1).reshape(()), zero=np.int8(0).reshape(()))
+    graph = product(*nodes, negative=np.asarray(-1, np.float32), zero=np.asarray(0, np.int8))
     assert "quantize: its scale is computed; TensorRT takes constants" in reasons(graph)
 
 
@@ -113,7 +113,11 @@ def test_a_layer_with_one_quantized_input_is_found() -> None:
         helper.make_node("DequantizeLinear", ["w", "step", "zero"], ["wd"], name="weight"),
         helper.make_node("MatMul", ["x", "wd"], ["y"], name="layer"),
     ]
-    weights = {"w": np.ones((64, 32), np.int8), "step": np.ones(32, np.float32), "zero": np.zeros(32, np.int8)}
+    weights: dict[str, AnyArray] = {
+        "w": np.ones((64, 32), np.int8),
+        "step": np.ones(32, np.float32),
+        "zero": np.zeros(32, np.int8),
+    }
     assert "layer: only one of its inputs is quantized; TensorRT then computes it in float32" in reasons(
         product(*nodes, **weights)
     )
