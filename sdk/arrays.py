@@ -64,21 +64,36 @@ class Arrays(Protocol):
         ...
 
 
-def rank(arrays: Arrays, scores: Array) -> Array:
-    """Return each token's place in the order of falling scores: 0 for the highest, equal ones by place.
-
-    Two sorts rather than an n x n comparison: fewer nodes in a graph, and memory grows with n.
+def before(arrays: Arrays, scores: Array) -> Array:
+    """Return which tokens come before which by falling score, equal ones by place.
 
     Args:
         arrays: the array library's verbs.
         scores: [batch, n]
 
     Returns:
-        float [batch, n], whole numbers, all different in a row.
+        bool [batch, n, n]; in row i the tokens that come before token i.
     """
-    n = scores.shape[-1]
-    order = arrays.as_float(arrays.top(scores, n))
-    return arrays.as_float(arrays.top(-order, n))
+    place = _places(arrays, scores)
+    earlier = place[:, None, :] < place[:, :, None]
+    other, own = scores[:, None, :], scores[:, :, None]
+    return (other > own) | ((other == own) & earlier)
+
+
+def rank(arrays: Arrays, scores: Array) -> Array:
+    """Return each token's number in the order of falling scores, [batch, n] -> float [batch, n]: 0 for the first."""
+    return arrays.as_float(before(arrays, scores)).sum(-1)
+
+
+def among(arrays: Arrays, places: Array, like: Array) -> Array:
+    """Return which tokens are listed, int [batch, keep] -> bool [batch, n]; `like` is any array [batch, n]."""
+    listed = arrays.as_float(places)[:, :, None] == _places(arrays, like)[:, None, :]
+    return arrays.as_float(listed).sum(1) > 0.5
+
+
+def _places(arrays: Arrays, like: Array) -> Array:
+    """Return 0, 1, 2, ... in each row, [batch, n] -> float [batch, n]."""
+    return arrays.spread(np.arange(like.shape[1], dtype=np.float32), like)
 
 
 class NumpyArrays:

@@ -65,20 +65,19 @@ def energy(frames: Array) -> Array:
     return (frames * frames).mean(-1)
 
 
-def nearest_before(arrays: Arrays, similarity: Array, rank: Array) -> Array:
-    """Return how similar each token is to the most similar one that comes before it.
+def nearest(arrays: Arrays, similarity: Array, others: Array) -> Array:
+    """Return how similar each token is to the most similar one of others.
 
     Args:
         arrays: the array library's verbs.
-        similarity: of every pair, at most 1, [batch, n, n].
-        rank: place of each token in the order, all different, [batch, n].
+        similarity: of every pair, -1 to 1, [batch, n, n].
+        others: which tokens each is compared with, bool [batch, n, n].
 
     Returns:
-        [batch, n]; -2 for the first.
+        [batch, n]; -2 where there is nothing to compare with.
     """
-    before = rank[:, None, :] < rank[:, :, None]
-    nearest, _ = arrays.best(arrays.where(before, similarity, -2.0))
-    return nearest
+    highest, _ = arrays.best(arrays.where(others, similarity, -2.0))
+    return highest
 
 
 def _unit(rows: Array) -> Array:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sanderling.arrays import Arrays, rank
+from sanderling.arrays import Arrays, before
 from sanderling.reduction import Reduction, View
-from sanderling.scores import cosine, nearest_before
+from sanderling.scores import cosine, nearest
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Diversity:
 
     def __call__(self, arrays: Arrays, view: View, keep: int) -> Reduction:
         """Return the `keep` places with the largest delta; equal ones, such as copies, go by place."""
-        nearest = nearest_before(arrays, cosine(arrays, view.metric), rank(arrays, view.saliency))
-        return Reduction(arrays.ascending(arrays.top(1.0 - nearest, keep)))
+        alike = nearest(arrays, cosine(arrays, view.metric), before(arrays, view.saliency))
+        return Reduction(arrays.ascending(arrays.top(1.0 - alike, keep)))
 
 
 REDUCER = Diversity()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sanderling.arrays import Array, Arrays
+from sanderling.arrays import Array, Arrays, among
 from sanderling.reduction import Reduction, View
 from sanderling.scores import cosine
 
@@ -32,8 +32,7 @@ class Merge:
         worth = arrays.where(is_target, 4.0, -likeness)
         kept = arrays.ascending(arrays.top(worth, keep))
         place = arrays.spread(np.arange(view.n, dtype=np.float32), view.saliency)
-        stays = arrays.as_float(arrays.as_float(kept)[:, :, None] == place[:, None, :]).sum(1)
-        target = arrays.where(stays > 0.5, place, arrays.as_float(partner))
+        target = arrays.where(among(arrays, kept, view.saliency), place, arrays.as_float(partner))
         return Reduction(kept, arrays.as_place(target))
 
     def _targets(self, arrays: Arrays, view: View) -> Array:

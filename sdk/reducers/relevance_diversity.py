@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sanderling.arrays import Array, Arrays, rank
+from sanderling.arrays import Array, Arrays, before
 from sanderling.reduction import Reduction, View
-from sanderling.scores import cosine, nearest_before
+from sanderling.scores import cosine, nearest
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RelevanceDiversity:
         """Return the `keep` places with the largest gain; equal ones go by place."""
         relevance = view.required_relevance()
         alike = cosine(arrays, view.metric)
-        taken = nearest_before(arrays, alike * alike, rank(arrays, relevance))
+        taken = nearest(arrays, alike * alike, before(arrays, relevance))
         worth = _scaled(arrays, relevance)
         return Reduction(arrays.ascending(arrays.top(worth * worth * (1.0 - taken), keep)))
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sanderling.arrays import Array, Arrays, rank
+from sanderling.arrays import Array, Arrays, among, rank
 from sanderling.errors import RecipeError
 from sanderling.reduction import Reduction, View
-from sanderling.scores import cosine, nearest_before
+from sanderling.scores import cosine, nearest
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,14 @@ class TextGuided:
         alike = cosine(arrays, view.metric)
         # The rest comes first in this order, so that no token of it is measured against V or T.
         order = arrays.where(single, salience + view.n, salience)
-        worth = arrays.where(single, 4.0, 1.0 - nearest_before(arrays, alike, order))
-        stays = rank(arrays, worth) < view.count
+        ahead = order[:, None, :] < order[:, :, None]
+        kept = arrays.ascending(arrays.top(arrays.where(single, 4.0, 1.0 - nearest(arrays, alike, ahead)), keep))
+        stays = among(arrays, kept, view.saliency)
         centre = stays & ~single
         _, partner = arrays.best(arrays.where(centre[:, None, :], alike, -2.0))
         place = arrays.spread(np.arange(view.n, dtype=np.float32), view.saliency)
         target = arrays.where(stays, place, arrays.as_float(partner))
-        return Reduction(arrays.ascending(arrays.top(worth, keep)), arrays.as_place(target))
+        return Reduction(kept, arrays.as_place(target))
 
 
 _LAST = -3e38
