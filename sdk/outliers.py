@@ -7,8 +7,8 @@ d_k(o) the distance of o to its k-th nearest neighbour and N_k(p) the k nearest 
     density(p)  = 1 / mean over o in N_k(p) of reach(p, o)
     LOF(p)      = mean over o in N_k(p) of density(o) / density(p)
 
-Recoverable Compression (Chen et al., AAAI 2025) keeps as many tokens as there are outliers. In one dimension the nearest
-neighbours are neighbours in sorted order, so n scores cost O(n log n + n k) and no tree.
+Recoverable Compression (Chen et al., AAAI 2025) keeps as many tokens as there are outliers. In one dimension the
+nearest neighbours are neighbours in sorted order, so n scores need a sort, windows of 2 k and no tree.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ _SHIFT = 1e-6
 """Added to every coordinate before a length is taken, so that rows of zeros are alike instead of undefined."""
 
 _STEPS = 2.0**15
-"""Cosines are rounded to this part of 1. Engines add in different orders and differ in the seventh digit; rounded, copies
-of a token tie, and ties go by place everywhere."""
+"""Cosines are rounded to this part of 1. Engines add in different orders and differ in the seventh digit; rounded,
+copies of a token tie, and ties go by place everywhere."""
 
 
 def cosine(arrays: Arrays, rows: Array) -> Array:
@@ -45,7 +45,7 @@ def relevance(rows: Array, text: Array) -> Array:
 def changed(patches: Array, previous: Array) -> Array:
     """Return how much each patch changed since the previous frame: the root of the mean squared difference.
 
-    Given as saliency, patches that stayed the same are left out first. For a first frame give zeros as the previous one.
+    Given as saliency, patches that stayed the same are left out first. For a first frame give zeros as the previous.
 
     Args:
         patches: [batch, n, values]

@@ -67,8 +67,8 @@ class OpenVinoEngine:
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
         """Return every output by name. The engine reads the inputs in place until the call returns."""
-        # An input that no node reads, such as the relevance that one reducer needs and another does not, is in the graph
-        # and not in the compiled model.
+        # An input that no node reads, such as the relevance that one reducer needs and another does not, is in the
+        # graph and not in the compiled model.
         read = {name: array for name, array in inputs.items() if name in self._read}
         results = self._request.infer(read, share_inputs=True, share_outputs=False)
         return dict(zip(self._outputs, results.values(), strict=True))
@@ -91,7 +91,8 @@ def _library() -> Any:
 def _with_ties_by_place(model: Any) -> Any:
     """Return the model with every TopK in the order that ONNX defines: of equal values the earlier place comes first.
 
-    OpenVINO reads ONNX's TopK as one that may take either (2026.4), and which tokens a reducer keeps would depend on it.
+    OpenVINO reads ONNX's TopK as one that may take either (2026.4), and which tokens a reducer keeps would depend on
+    it.
     Its stable sort takes n * k steps, so one that sorts the places another TopK found, all different, stays as it is.
     """
     for node in model.get_ops():

@@ -14,7 +14,7 @@ class TorchArrays:
     def top(self, scores: Tensor, keep: int) -> Tensor:
         """[batch, n] -> int [batch, keep], best first; equal ones by place.
 
-        ONNX's TopK promises that order of equal scores and torch's does not, so outside the graph a stable sort does it.
+        ONNX's TopK promises that order and torch's does not, so outside the graph a stable sort does it.
         """
         if torch.compiler.is_exporting():
             return torch.topk(scores, keep, dim=-1).indices

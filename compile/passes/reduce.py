@@ -72,8 +72,8 @@ class Reduce:
         if not blind or not needy:
             return None
         return (
-            f"reducer {needy[0]!r} chooses by relevance to the text, which component {blind[0].component!r} does not know "
-            f"at layer {blind[0].layer}; leave it out, or compute the relevance in the component's module and say "
+            f"reducer {needy[0]!r} chooses by relevance to the text, which component {blind[0].component!r} does not "
+            f"know at layer {blind[0].layer}; leave it out, or compute the relevance in the component's module and say "
             "relevance=True in its Part"
         )
 

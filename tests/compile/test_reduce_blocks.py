@@ -33,8 +33,8 @@ def test_torch_equals_numpy(name: str, keep: int) -> None:
     saliency, relevance = (rng.random((2, 16), dtype=np.float32) for _ in range(2))
     reducer = lookup.find("reducer", name)
     expected = reducer(NumpyArrays(), View(metric, saliency, np.float32(keep), (4, 4), relevance), keep)
-    tensors = [torch.from_numpy(array) for array in (metric, saliency)]
-    got = choose(reducer, *tensors, torch.tensor(keep), (4, 4), torch.from_numpy(relevance))
+    seen, salient, relevant = (torch.from_numpy(array) for array in (metric, saliency, relevance))
+    got = choose(reducer, seen, salient, torch.tensor(keep), (4, 4), relevant)
     np.testing.assert_array_equal(got.kept.numpy(), expected.kept)
     if expected.target is not None:
         assert got.target is not None

@@ -87,8 +87,8 @@ NEEDY = [name for name in lookup.names("reducer") if lookup.find("reducer", name
 @pytest.mark.parametrize("name", NEEDY)
 def test_reducers_that_need_the_text_are_refused_where_it_is_not_known(name: str, work: Work) -> None:
     assert Reduce(reducers=("random", name), layers=(1,)).requires(work) == (
-        f"reducer {name!r} chooses by relevance to the text, which component 'vision' does not know at layer 1; leave it "
-        "out, or compute the relevance in the component's module and say relevance=True in its Part"
+        f"reducer {name!r} chooses by relevance to the text, which component 'vision' does not know at layer 1; "
+        "leave it out, or compute the relevance in the component's module and say relevance=True in its Part"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_diversity_and_exact_greedy_take_one_token_of_every_cluster(seed: int) -
 @pytest.mark.parametrize("name", ["diversity", "relevance_diversity"])
 def test_smaller_budgets_keep_part_of_what_larger_ones_keep(name: str) -> None:
     sets = [set(kept_by(name, view_of(keep))) for keep in range(1, N + 1)]
-    assert all(small < large for small, large in zip(sets, sets[1:], strict=False))
+    assert all(small < large for small, large in itertools.pairwise(sets))
 
 
 def kernel(view: View) -> NDArray[np.float64]:
