@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sanderling import lookup
-from sanderling.arrays import NumpyArrays
+from sanderling.arrays import NumpyArrays, among, before, rank
 from sanderling.errors import RecipeError
 from sanderling.reducers.head_tail import HeadTail
 from sanderling.reducers.text_guided import TextGuided
@@ -203,6 +203,20 @@ def test_head_tail_keeps_both_ends(head: float, keep: int, expected: list[int]) 
 def test_a_head_that_is_no_share_is_refused(head: float) -> None:
     with pytest.raises(RecipeError, match="expected a share of the kept tokens, 0 to 1"):
         HeadTail(head)
+
+
+def test_order_and_number_go_by_score_and_then_by_place() -> None:
+    scores = np.random.default_rng(0).integers(0, 4, (3, 30)).astype(np.float32)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    np.testing.assert_array_equal(np.take_along_axis(rank(ARRAYS, scores), order, 1), np.tile(np.arange(30), (3, 1)))
+    ahead = before(ARRAYS, scores)
+    for b, row in enumerate(order.tolist()):
+        assert all(set(np.flatnonzero(ahead[b, place])) == set(row[:number]) for number, place in enumerate(row))
+
+
+def test_places_are_marked() -> None:
+    marked = among(ARRAYS, np.array([[0, 3], [1, 2]]), np.zeros((2, 4)))
+    assert marked.tolist() == [[True, False, False, True], [False, True, True, False]]
 
 
 def test_cosine_of_copies_and_of_zeros_is_exactly_one() -> None:
