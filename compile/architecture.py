@@ -39,6 +39,8 @@ class Part:
         probe: lever settings at which a known engine fault would show, such as the number of heads; compared besides
             full and half.
         graph: a ready ONNX model, for sources that are one.
+        relevance: whether the module knows how much its tokens matter to the text, and gives it to its reducer; without
+            it, reducers that need the text are refused.
     """
 
     component: str
@@ -47,6 +49,7 @@ class Part:
     bound: float = 1e-4
     probe: tuple[int, ...] = ()
     graph: bytes = b""
+    relevance: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class Arrays(Protocol):
     """What a reducer may ask of an array library, beyond operators."""
 
     def top(self, scores: Array, keep: int) -> Array:
-        """[batch, n] -> int [batch, keep]: places of the highest scores, best first."""
+        """[batch, n] -> int [batch, keep]: places of the highest scores, best first; equal ones by place."""
         ...
 
     def ascending(self, places: Array) -> Array:
@@ -43,6 +43,10 @@ class Arrays(Protocol):
         """Round down, elementwise."""
         ...
 
+    def round(self, values: Array) -> Array:
+        """Round to the nearest whole number, halves to the even one, elementwise."""
+        ...
+
     def spread(self, values: NDArray[np.float32], like: Array) -> Array:
         """float [n] -> [batch, n], with the batch of `like` [batch, ...]."""
         ...
@@ -58,6 +62,38 @@ class Arrays(Protocol):
     def as_place(self, values: Array) -> Array:
         """Whole floats as int64 places."""
         ...
+
+
+def before(arrays: Arrays, scores: Array) -> Array:
+    """Return which tokens come before which by falling score, equal ones by place.
+
+    Args:
+        arrays: the array library's verbs.
+        scores: [batch, n]
+
+    Returns:
+        bool [batch, n, n]; in row i the tokens that come before token i.
+    """
+    place = _places(arrays, scores)
+    earlier = place[:, None, :] < place[:, :, None]
+    other, own = scores[:, None, :], scores[:, :, None]
+    return (other > own) | ((other == own) & earlier)
+
+
+def rank(arrays: Arrays, scores: Array) -> Array:
+    """Return each token's number in the order of falling scores, [batch, n] -> float [batch, n]: 0 for the first."""
+    return arrays.as_float(before(arrays, scores)).sum(-1)
+
+
+def among(arrays: Arrays, places: Array, like: Array) -> Array:
+    """Return which tokens are listed, int [batch, keep] -> bool [batch, n]; `like` is any array [batch, n]."""
+    listed = arrays.as_float(places)[:, :, None] == _places(arrays, like)[:, None, :]
+    return arrays.as_float(listed).sum(1) > 0.5
+
+
+def _places(arrays: Arrays, like: Array) -> Array:
+    """Return 0, 1, 2, ... in each row, [batch, n] -> float [batch, n]."""
+    return arrays.spread(np.arange(like.shape[1], dtype=np.float32), like)
 
 
 class NumpyArrays:
@@ -86,6 +122,10 @@ class NumpyArrays:
     def floor(self, values: Array) -> Array:
         """Round down, elementwise."""
         return np.floor(values)
+
+    def round(self, values: Array) -> Array:
+        """Round to the nearest whole number, elementwise."""
+        return np.round(values)
 
     def spread(self, values: NDArray[np.float32], like: Array) -> Array:
         """float [n] -> [batch, n]."""

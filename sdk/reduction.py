@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sanderling.arrays import Array, Arrays
+from sanderling.errors import RecipeError
 
 
 @dataclass(frozen=True)
@@ -16,18 +17,34 @@ class View:
         metric: what similarity is measured on (attention keys, or pixels at the input), [batch, n, width].
         saliency: how much each token matters (attention received, or contrast at the input), [batch, n].
         count: how many tokens to keep, as a float array of no dimensions.
-        grid: rows and columns the tokens were laid out in before any reduction; rows * columns == n.
+        grid: rows and columns the tokens were laid out in before any reduction; rows * columns == n. A sequence is
+            one row.
+        relevance: how much each token matters to the text, float [batch, n]; None where the site does not know it.
     """
 
     metric: Array
     saliency: Array
     count: Array
     grid: tuple[int, int]
+    relevance: Array | None = None
 
     @property
     def n(self) -> int:
         """Tokens at the site."""
         return self.grid[0] * self.grid[1]
+
+    def required_relevance(self) -> Array:
+        """Return the relevance, for reducers that say `needs_text`.
+
+        Raises:
+            RecipeError: the site has none.
+        """
+        if self.relevance is None:
+            raise RecipeError(
+                "a reducer that chooses by relevance to the text was given none; pass the relevance of every token to "
+                "the site, or use a reducer that does not need the text"
+            )
+        return self.relevance
 
 
 @dataclass(frozen=True)
@@ -46,7 +63,8 @@ class Reduction:
 class Reducer(Protocol):
     """A rule that chooses which tokens stay or merge.
 
-    The contract: order is kept, exactly `keep` tokens come out, and `keep == n` is the identity.
+    The contract: order is kept, exactly `keep` tokens come out, `keep == n` is the identity, and of tokens that score
+    the same the earlier ones stay.
     """
 
     @property
@@ -57,6 +75,11 @@ class Reducer(Protocol):
     @property
     def merges(self) -> bool:
         """Whether dropped tokens live on in others. If not, every size stays 1 and attention needs no correction."""
+        ...
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether it chooses by `view.relevance`; sites that do not know it are refused by the `reduce` pass."""
         ...
 
     def __call__(self, arrays: Arrays, view: View, keep: int) -> Reduction:

@@ -37,7 +37,8 @@ class OpenVino:
         core = _library().Core()
         _check_processor(core.available_devices, options.processor)
         try:
-            compiled = core.compile_model(core.read_model(graph), options.processor, _settings(options))
+            model = _with_ties_by_place(core.read_model(graph))
+            compiled = core.compile_model(model, options.processor, _settings(options))
         except RuntimeError as error:
             said = _said(str(error))
             raise UnsupportedError(f"openvino cannot run this graph on {options.processor}: {said}") from error
@@ -62,10 +63,14 @@ class OpenVinoEngine:
     def __init__(self, compiled: Any) -> None:
         self._request = compiled.create_infer_request()
         self._outputs = [output.get_any_name() for output in compiled.outputs]
+        self._read = frozenset(name for port in compiled.inputs for name in port.get_names())
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
         """Return every output by name. The engine reads the inputs in place until the call returns."""
-        results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=False)
+        # An input that no node reads, such as the relevance that one reducer needs and another does not, is in the
+        # graph and not in the compiled model.
+        read = {name: array for name, array in inputs.items() if name in self._read}
+        results = self._request.infer(read, share_inputs=True, share_outputs=False)
         return dict(zip(self._outputs, results.values(), strict=True))
 
 
@@ -81,6 +86,27 @@ def _library() -> Any:
     except ImportError as error:
         raise MissingExtraError("openvino", "openvino", "the target openvino") from error
     return openvino
+
+
+def _with_ties_by_place(model: Any) -> Any:
+    """Return the model with every TopK in the order that ONNX defines: of equal values the earlier place comes first.
+
+    OpenVINO reads ONNX's TopK as one that may take either (2026.4), and which tokens a reducer keeps would depend on
+    it.
+    Its stable sort takes n * k steps, so one that sorts the places another TopK found, all different, stays as it is.
+    """
+    for node in model.get_ops():
+        if node.get_type_name() == "TopK" and not _of_places(node):
+            node.set_attribute("stable", True)
+    return model
+
+
+def _of_places(node: Any) -> bool:
+    """Return whether a TopK orders the places that another one found."""
+    source = node.input_value(0)
+    while source.get_node().get_type_name() in ("Convert", "Negative"):
+        source = source.get_node().input_value(0)
+    return bool(source.get_node().get_type_name() == "TopK" and source.get_index() == 1)
 
 
 def _check_processor(present: list[str], processor: str) -> None:

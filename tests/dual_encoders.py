@@ -85,6 +85,11 @@ def build(adapted: Adapted, component: str, at: ReduceAt | None = None) -> nn.Mo
     return part.build(at)
 
 
+def without_text() -> list[str]:
+    """Return the reducers that a dual encoder's picture can use: it never meets the text."""
+    return [name for name in lookup.names("reducer") if not lookup.find("reducer", name).needs_text]
+
+
 def reduce_at(name: str, layer: int) -> ReduceAt:
     """Return a site with the named reducer."""
     return ReduceAt(lookup.find("reducer", name), layer)

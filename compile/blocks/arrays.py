@@ -12,8 +12,13 @@ class TorchArrays:
     """The verbs of `sanderling.arrays.Arrays` on torch tensors."""
 
     def top(self, scores: Tensor, keep: int) -> Tensor:
-        """[batch, n] -> int [batch, keep], best first."""
-        return torch.topk(scores, keep, dim=-1).indices
+        """[batch, n] -> int [batch, keep], best first; equal ones by place.
+
+        ONNX's TopK promises that order and torch's does not, so outside the graph a stable sort does it.
+        """
+        if torch.compiler.is_exporting():
+            return torch.topk(scores, keep, dim=-1).indices
+        return torch.sort(scores, dim=-1, descending=True, stable=True).indices[..., :keep]
 
     def ascending(self, places: Tensor) -> Tensor:
         """[batch, keep] -> the same places in ascending order.
@@ -38,6 +43,10 @@ class TorchArrays:
     def floor(self, values: Tensor) -> Tensor:
         """Round down, elementwise."""
         return values.floor()
+
+    def round(self, values: Tensor) -> Tensor:
+        """Round to the nearest whole number, elementwise."""
+        return values.round()
 
     def spread(self, values: NDArray[np.float32], like: Tensor) -> Tensor:
         """Float [n] -> [batch, n]."""

@@ -67,7 +67,14 @@ def number_to_keep(keep: Tensor, most: int) -> int:
     return cast(int, number)
 
 
-def choose(reducer: Reducer, metric: Tensor, saliency: Tensor, keep: Tensor, grid: tuple[int, int]) -> Reduction:
+def choose(
+    reducer: Reducer,
+    metric: Tensor,
+    saliency: Tensor,
+    keep: Tensor,
+    grid: tuple[int, int],
+    relevance: Tensor | None = None,
+) -> Reduction:
     """Return the reducer's answer at this site.
 
     Args:
@@ -76,8 +83,9 @@ def choose(reducer: Reducer, metric: Tensor, saliency: Tensor, keep: Tensor, gri
         saliency: how much each token matters, [batch, n].
         keep: int64 scalar, 1 to n.
         grid: rows and columns of the n tokens.
+        relevance: how much each token matters to the text, [batch, n]; for reducers that need it.
     """
-    view = View(metric=metric, saliency=saliency, count=keep.to(torch.float32), grid=grid)
+    view = View(metric=metric, saliency=saliency, count=keep.to(torch.float32), grid=grid, relevance=relevance)
     return reducer(ARRAYS, view, number_to_keep(keep, view.n))
 
 

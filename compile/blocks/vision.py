@@ -11,6 +11,7 @@ from torch.nn import functional
 from sanderling.compile.blocks.attention import AttentionTrace, size_bias
 from sanderling.compile.blocks.reduce import ReduceAt, TokenSet, all_tokens, choose, reduce_tokens
 from sanderling.compile.blocks.transformer import EncoderLayer
+from sanderling.scores import changed
 
 
 @dataclass(frozen=True)
@@ -121,21 +122,37 @@ class VisionEncoder(nn.Module):
         )
         self.post_layernorm = nn.LayerNorm(width, eps=config.eps)
 
-    def forward(self, pixels: Tensor, keep: Tensor | None = None) -> TokenSet:
+    def forward(
+        self,
+        pixels: Tensor,
+        keep: Tensor | None = None,
+        relevance: Tensor | None = None,
+        previous: Tensor | None = None,
+    ) -> TokenSet:
         """Return the encoded tokens.
 
         Args:
             pixels: [batch, channels, image_size, image_size]
             keep: image tokens to keep, int64 scalar; needed when the encoder was built with `reduce_at`.
+            relevance: how much each image token matters to the text, [batch, tokens]; for reducers that need it.
+            previous: the frame before, like `pixels`, zeros for the first one. At the input site, how much a patch
+                changed since then is its saliency, in place of its contrast.
 
         Returns:
             Rows [batch, prefix + keep, width]; sizes and original places of the same length, where the
             class token has size 1 and place -1.
+
+        Raises:
+            ValueError: a previous frame where tokens are reduced at an inner site, whose saliency is attention.
         """
+        at = self.reduce_at
+        if previous is not None and at is not None and at.layer != 0:
+            raise ValueError(f"a previous frame says what changed at the input, but tokens are reduced at {at.label}")
         patches = self._patches(pixels)
-        tokens = self._with_prefix(self._embed(patches, keep))
+        saliency = contrast(patches) if previous is None else changed(patches, self._patches(previous))
+        tokens = self._with_prefix(self._embed(patches, saliency, keep, relevance))
         for number, layer in enumerate(self.layers, start=1):
-            tokens = self._layer(number, layer, tokens, keep)
+            tokens = self._layer(number, layer, tokens, keep, relevance)
         return TokenSet(self.post_layernorm(tokens.rows), tokens.sizes, tokens.kept)
 
     def _patches(self, pixels: Tensor) -> Tensor:
@@ -143,12 +160,12 @@ class VisionEncoder(nn.Module):
             return overlapping_patches(pixels, self.config.patch_size)
         return patchify(pixels, self.config.patch_size)
 
-    def _embed(self, patches: Tensor, keep: Tensor | None) -> TokenSet:
+    def _embed(self, patches: Tensor, saliency: Tensor, keep: Tensor | None, relevance: Tensor | None) -> TokenSet:
         positions = self.position_embedding[self.prefix :].expand(patches.shape[0], -1, -1)
         if self.reduce_at is None or self.reduce_at.layer != 0 or keep is None:
             return all_tokens(self.patch_embedding(patches) + positions)
         grid = (self.config.side, self.config.side)
-        reduction = choose(self.reduce_at.reducer, patches, contrast(patches), keep, grid)
+        reduction = choose(self.reduce_at.reducer, patches, saliency, keep, grid, relevance)
         left, places = (reduce_tokens(all_tokens(rows), reduction) for rows in (patches, positions))
         return TokenSet(self.patch_embedding(left.rows) + places.rows, left.sizes, left.kept)
 
@@ -161,7 +178,9 @@ class VisionEncoder(nn.Module):
         kept = torch.cat([one.to(torch.int64).neg(), tokens.kept], dim=1)
         return TokenSet(self.pre_layernorm(rows), torch.cat([one, tokens.sizes], dim=1), kept)
 
-    def _layer(self, number: int, layer: nn.Module, tokens: TokenSet, keep: Tensor | None) -> TokenSet:
+    def _layer(
+        self, number: int, layer: nn.Module, tokens: TokenSet, keep: Tensor | None, relevance: Tensor | None
+    ) -> TokenSet:
         if not isinstance(layer, EncoderLayer):
             raise TypeError(f"layer {number} is {type(layer).__name__}, expected EncoderLayer")
         at = self.reduce_at
@@ -169,13 +188,15 @@ class VisionEncoder(nn.Module):
         if at is None or keep is None or number != at.layer:
             return TokenSet(layer(tokens.rows, bias), tokens.sizes, tokens.kept)
         rows, trace = layer.traced(tokens.rows, bias)
-        return self._reduce(TokenSet(rows, tokens.sizes, tokens.kept), trace, at, keep)
+        return self._reduce(TokenSet(rows, tokens.sizes, tokens.kept), trace, at, keep, relevance)
 
-    def _reduce(self, tokens: TokenSet, trace: AttentionTrace, at: ReduceAt, keep: Tensor) -> TokenSet:
+    def _reduce(
+        self, tokens: TokenSet, trace: AttentionTrace, at: ReduceAt, keep: Tensor, relevance: Tensor | None
+    ) -> TokenSet:
         """Reduce the image tokens behind the prefix; the prefix stays in front."""
         p = self.prefix
         grid = (self.config.side, self.config.side)
-        reduction = choose(at.reducer, trace.keys[:, p:], trace.received[:, p:], keep, grid)
+        reduction = choose(at.reducer, trace.keys[:, p:], trace.received[:, p:], keep, grid, relevance)
         image = TokenSet(tokens.rows[:, p:], tokens.sizes[:, p:], tokens.kept[:, p:])
         left = reduce_tokens(image, reduction)
         if p == 0:

@@ -23,7 +23,8 @@ class Reduce:
     """Options of the pass.
 
     Attributes:
-        reducers: file names in sdk/reducers/; all of them, baselines included, unless named.
+        reducers: file names in sdk/reducers/. The default is two baselines (random, grid) and two rules that suit every
+            model; others are asked for by name.
         layers: sites to use, by layer, 0 for the input; the architecture's two preferred ones when empty.
         fractions: of the lever's maximum, the settings to measure.
     """
@@ -47,7 +48,7 @@ class Reduce:
         if wrong:
             return f"fraction {wrong[0]} is not between 0 and 1"
         twice = [name for name, times in Counter((*self.reducers, *self.layers)).items() if times > 1]
-        return f"{twice[0]!r} is listed twice" if twice else None
+        return f"{twice[0]!r} is listed twice" if twice else self._without_text(work)
 
     def apply(self, work: Work) -> PassResult:
         """Return the work with one more graph per reducer and site."""
@@ -63,6 +64,18 @@ class Reduce:
             return "two graphs of one component have the same name"
         missing = {part.component for part in work.adapted.parts} - {c for c, name in names if name == FULL}
         return f"no full graph for {sorted(missing)}" if missing else None
+
+    def _without_text(self, work: Work) -> str | None:
+        """Return which reducer needs the text at which site that does not know it, or None."""
+        blind = [site for site in self._sites(work) if not work.part(site.component).relevance]
+        needy = [name for name in self.reducers if lookup.find("reducer", name).needs_text]
+        if not blind or not needy:
+            return None
+        return (
+            f"reducer {needy[0]!r} chooses by relevance to the text, which component {blind[0].component!r} does not "
+            f"know at layer {blind[0].layer}; leave it out, or compute the relevance in the component's module and say "
+            "relevance=True in its Part"
+        )
 
     def _sites(self, work: Work) -> tuple[Site, ...]:
         sites = work.adapted.spec.sites

@@ -20,6 +20,7 @@ class Grid:
 
     name: str = "grid"
     merges: bool = True
+    needs_text: bool = False
 
     def __call__(self, arrays: Arrays, view: View, keep: int) -> Reduction:
         """Return the grid's places and, for every token, the nearest of them."""

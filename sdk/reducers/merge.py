@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sanderling.arrays import Array, Arrays
+from sanderling.arrays import Array, Arrays, among
 from sanderling.reduction import Reduction, View
+from sanderling.scores import cosine
 
 
 @dataclass(frozen=True)
@@ -22,19 +23,16 @@ class Merge:
 
     name: str = "merge"
     merges: bool = True
+    needs_text: bool = False
 
     def __call__(self, arrays: Arrays, view: View, keep: int) -> Reduction:
         """Return the kept places and, for every token, the place it is merged into."""
         is_target = self._targets(arrays, view)  # [batch, n]
-        norm = ((view.metric * view.metric).sum(-1) + 1e-12) ** 0.5
-        unit = view.metric / norm[..., None]
-        similarity = unit @ unit.swapaxes(-1, -2)  # [batch, n, n]
-        likeness, partner = arrays.best(arrays.where(is_target[:, None, :], similarity, -2.0))
+        likeness, partner = arrays.best(arrays.where(is_target[:, None, :], cosine(arrays, view.metric), -2.0))
         worth = arrays.where(is_target, 4.0, -likeness)
         kept = arrays.ascending(arrays.top(worth, keep))
         place = arrays.spread(np.arange(view.n, dtype=np.float32), view.saliency)
-        stays = arrays.as_float(arrays.as_float(kept)[:, :, None] == place[:, None, :]).sum(1)
-        target = arrays.where(stays > 0.5, place, arrays.as_float(partner))
+        target = arrays.where(among(arrays, kept, view.saliency), place, arrays.as_float(partner))
         return Reduction(kept, arrays.as_place(target))
 
     def _targets(self, arrays: Arrays, view: View) -> Array:

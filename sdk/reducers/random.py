@@ -25,6 +25,7 @@ class Random:
     seed: int = 0
     name: str = "random"
     merges: bool = False
+    needs_text: bool = False
 
     def __call__(self, arrays: Arrays, view: View, keep: int) -> Reduction:
         """Return `keep` places drawn without replacement."""

@@ -19,6 +19,7 @@ class Saliency:
 
     name: str = "saliency"
     merges: bool = False
+    needs_text: bool = False
 
     def __call__(self, arrays: Arrays, view: View, keep: int) -> Reduction:
         """Return the `keep` most salient places."""

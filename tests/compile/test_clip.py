@@ -19,6 +19,7 @@ from dual_encoders import (
     pixels,
     reduce_at,
     siglip,
+    without_text,
 )
 from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
@@ -118,7 +119,7 @@ def test_spec_names_components_levers_and_sites(source: tuple[Any, Adapted]) -> 
 
 
 @pytest.mark.parametrize("layer", [0, *INNER])
-@pytest.mark.parametrize("reducer", lookup.names("reducer"))
+@pytest.mark.parametrize("reducer", without_text())
 @torch.no_grad()
 def test_reducers_keep_all_or_fewer(source: tuple[Any, Adapted], reducer: str, layer: int) -> None:
     full, _ = build(source[1], "vision")(pixels())

@@ -30,10 +30,11 @@ def make_encoder(reduce_at: ReduceAt | None = None) -> VisionEncoder:
 def test_torch_equals_numpy(name: str, keep: int) -> None:
     rng = np.random.default_rng(keep)
     metric = rng.standard_normal((2, 16, 8)).astype(np.float32)
-    saliency = rng.random((2, 16), dtype=np.float32)
+    saliency, relevance = (rng.random((2, 16), dtype=np.float32) for _ in range(2))
     reducer = lookup.find("reducer", name)
-    expected = reducer(NumpyArrays(), View(metric, saliency, np.float32(keep), (4, 4)), keep)
-    got = choose(reducer, torch.from_numpy(metric), torch.from_numpy(saliency), torch.tensor(keep), (4, 4))
+    expected = reducer(NumpyArrays(), View(metric, saliency, np.float32(keep), (4, 4), relevance), keep)
+    seen, salient, relevant = (torch.from_numpy(array) for array in (metric, saliency, relevance))
+    got = choose(reducer, seen, salient, torch.tensor(keep), (4, 4), relevant)
     np.testing.assert_array_equal(got.kept.numpy(), expected.kept)
     if expected.target is not None:
         assert got.target is not None
@@ -47,7 +48,8 @@ def test_all_tokens_equal_the_plain_encoder_and_fewer_differ(name: str, layer: i
     with torch.inference_mode():
         plain = make_encoder()(pixels)
         reducing = make_encoder(ReduceAt(lookup.find("reducer", name), layer))
-        whole, half = reducing(pixels, torch.tensor(16)), reducing(pixels, torch.tensor(8))
+        relevance = torch.randn(2, 16, generator=torch.Generator().manual_seed(2))
+        whole, half = (reducing(pixels, torch.tensor(keep), relevance) for keep in (16, 8))
     # Explicit and fused attention sum in different orders.
     torch.testing.assert_close(whole.rows, plain.rows, atol=1e-5, rtol=1e-5)
     assert half.rows.shape == (2, 9, 32)

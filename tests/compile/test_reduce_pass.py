@@ -29,9 +29,10 @@ def added(step: Reduce, work: Work) -> tuple[GraphPlan, ...]:
     return result.graphs[1:]
 
 
-def test_by_default_every_reducer_at_the_two_preferred_sites(work: Work) -> None:
+def test_by_default_baselines_and_two_rules_at_the_two_preferred_sites(work: Work) -> None:
     graphs = added(Reduce(), work)
-    assert {graph.name for graph in graphs} == {f"{r}@{layer}" for r in lookup.names("reducer") for layer in (0, 1)}
+    rules = ("random", "grid", "saliency", "merge")
+    assert {graph.name for graph in graphs} == {f"{rule}@{layer}" for rule in rules for layer in (0, 1)}
     assert all(graph.levers == ("tokens.image",) for graph in graphs)
     # 0.75, 0.6, 0.5, 0.4, 0.3, 0.2 and 0.12 of 16 tokens, rounded.
     assert {graph.settings for graph in graphs} == {(12, 10, 8, 6, 5, 3, 2)}
@@ -78,6 +79,24 @@ def test_options_that_cannot_be_followed_are_refused(options: dict[str, Any], re
 def test_unknown_reducers_are_refused_with_the_known_ones(work: Work) -> None:
     with pytest.raises(UnknownNameError, match="unknown reducer 'salience'; did you mean 'saliency'"):
         Reduce(reducers=("salience",)).apply(work)
+
+
+NEEDY = [name for name in lookup.names("reducer") if lookup.find("reducer", name).needs_text]
+
+
+@pytest.mark.parametrize("name", NEEDY)
+def test_reducers_that_need_the_text_are_refused_where_it_is_not_known(name: str, work: Work) -> None:
+    assert Reduce(reducers=("random", name), layers=(1,)).requires(work) == (
+        f"reducer {name!r} chooses by relevance to the text, which component 'vision' does not know at layer 1; "
+        "leave it out, or compute the relevance in the component's module and say relevance=True in its Part"
+    )
+
+
+@pytest.mark.parametrize("name", NEEDY)
+def test_reducers_that_need_the_text_are_taken_where_it_is_known(name: str, work: Work) -> None:
+    parts = tuple(replace(part, relevance=True) for part in work.adapted.parts)
+    knowing = begin(replace(work.adapted, parts=parts))
+    assert [graph.name for graph in added(Reduce(reducers=(name,)), knowing)] == [f"{name}@0", f"{name}@1"]
 
 
 def test_fractions_that_round_to_everything_are_refused(work: Work) -> None:

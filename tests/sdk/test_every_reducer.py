@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sanderling import lookup
 from sanderling.arrays import NumpyArrays
+from sanderling.errors import RecipeError
 from sanderling.reducers.random import Random
 from sanderling.reduction import Reduction, View, shrink
 
@@ -23,6 +27,7 @@ def make_view(grid: tuple[int, int], keep: int, batch: int = 3, seed: int = 0) -
         saliency=rng.random((batch, n), dtype=np.float32),
         count=np.float32(keep),
         grid=grid,
+        relevance=rng.standard_normal((batch, n)).astype(np.float32),
     )
 
 
@@ -68,6 +73,45 @@ def test_merged_sizes_add_up_and_targets_are_kept_places(name: str) -> None:
         whole = (view.metric * sizes[..., None]).sum(1)
         # The weighted sum of all rows survives merging; float32 sums of 16 rows.
         np.testing.assert_allclose((left * left_sizes[..., None]).sum(1), whole, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", REDUCERS)
+def test_is_named_after_its_file_and_documented(name: str) -> None:
+    reducer = lookup.find("reducer", name)
+    assert reducer.name == name
+    assert inspect.getdoc(reducer)
+    assert inspect.getdoc(inspect.getmodule(type(reducer)))
+
+
+@pytest.mark.parametrize("name", REDUCERS)
+def test_merges_when_it_says_so(name: str) -> None:
+    assert (reduce(name, make_view((4, 4), 5), 5).target is not None) == lookup.find("reducer", name).merges
+
+
+@pytest.mark.parametrize("name", REDUCERS)
+def test_needs_the_text_when_it_says_so_and_chooses_by_it(name: str) -> None:
+    view = make_view((4, 4), 8)
+    blind = replace(view, relevance=None)
+    if not lookup.find("reducer", name).needs_text:
+        np.testing.assert_array_equal(reduce(name, blind, 8).kept, reduce(name, view, 8).kept)
+        return
+    with pytest.raises(RecipeError, match="relevance to the text was given none; pass the relevance"):
+        reduce(name, blind, 8)
+    assert view.relevance is not None
+    other = reduce(name, replace(view, relevance=-view.relevance), 8)
+    assert (other.kept != reduce(name, view, 8).kept).any()
+
+
+@pytest.mark.parametrize("name", REDUCERS)
+def test_of_equal_tokens_the_earlier_ones_stay_and_numbers_stay_finite(name: str) -> None:
+    """Where nothing tells tokens apart, a rule that looks at them keeps the first; the others go by place anyway."""
+    same = np.ones((1, 6), np.float32)
+    view = View(np.zeros((1, 6, 4), np.float32), same, np.float32(3), (1, 6), same)
+    reduction = reduce(name, view, 3)
+    left, _ = shrink(ARRAYS, reduction, view.metric, same)
+    assert np.isfinite(left).all()
+    looks = {"diversity", "relevance_diversity", "saliency", "text_guided"}
+    assert name not in looks or reduction.kept.tolist() == [[0, 1, 2]]
 
 
 def test_random_is_nested_and_follows_its_seed() -> None:
