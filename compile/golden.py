@@ -41,7 +41,7 @@ def make_golden(work: Work, sample: Sample) -> tuple[Golden, dict[str, bytes]]:
     values: dict[str, AnyArray] = {}
     inputs = []
     for number, spec in enumerate(work.adapted.spec.inputs):
-        prepared = _prepared(work, spec, sample[spec.name])
+        prepared = prepared_input(work, spec, sample[spec.name])
         values.update(prepared)
         inputs.append(_golden_input(number, spec, sample[spec.name], prepared, members))
     cases = [_case(work, values, settings, plans, members) for settings, plans in _wanted(work)]
@@ -62,7 +62,7 @@ def _golden_input(
     return GoldenInput(spec.name, None, member)
 
 
-def _prepared(work: Work, spec: InputSpec, given: Any) -> dict[str, AnyArray]:
+def prepared_input(work: Work, spec: InputSpec, given: Any) -> dict[str, AnyArray]:
     """Return the values an input becomes, by the runtime's own preparation."""
     if isinstance(spec, ImageInput):
         return {spec.tensor: prepare_image(spec, given)}
@@ -103,7 +103,7 @@ def _case(
     values = dict(prepared)
     for component in work.adapted.spec.components:
         plan = plans.get(component.name, GraphPlan(component.name))
-        values.update(_run_part(work, component, plan, values, settings))
+        values.update(run_part(work, component, plan, values, settings))
     graphs = {c.name: plans[c.name].name if c.name in plans else FULL for c in work.adapted.spec.components}
     label = "_".join(f"{c}.{g}" for c, g in sorted(graphs.items()) if g != FULL) or FULL
     chosen = "_".join(str(settings[lever]) for lever in sorted(settings))
@@ -121,9 +121,22 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._@+=-]", "_", name)
 
 
-def _run_part(
+def run_part(
     work: Work, component: Component, plan: GraphPlan, values: dict[str, AnyArray], settings: Mapping[str, int]
 ) -> dict[str, AnyArray]:
+    """Return what a component of the source model answers, after as many calls as its loop has.
+
+    Args:
+        work: the model.
+        component: which.
+        plan: the graph whose way of reducing tokens is followed.
+        values: every value that the component reads, by name.
+        settings: lever -> setting.
+
+    Raises:
+        CheckpointError: the answer has NaN.
+        RecipeError: the part answers otherwise than its component says.
+    """
     part = work.part(component.name)
     run = _runner(part, component, plan, settings)
     feed = {tensor.name: values[tensor.name] for tensor in component.inputs}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from sanderling.compile.architecture import Adapted, Part
 from sanderling.compile.blocks.reduce import ReduceAt
@@ -41,10 +44,13 @@ class Work:
     Attributes:
         adapted: the split model.
         graphs: what will be exported; always one "full" graph per component.
+        samples: component -> batches of prepared inputs, in the order of its `forward`, for passes that need data;
+            `sanderling.compile.samples` records them.
     """
 
     adapted: Adapted
     graphs: tuple[GraphPlan, ...]
+    samples: Mapping[str, tuple[tuple[Tensor, ...], ...]] = field(default_factory=dict)
 
     def part(self, component: str) -> Part:
         """Return the source of a component."""

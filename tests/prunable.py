@@ -64,7 +64,10 @@ def families(folder: Path) -> dict[str, tuple[Built, tuple[Tensor, ...]]]:
         model.save_pretrained(folder / name)
         for part in adapt_folder(folder / name).parts:
             assert part.build is not None
-            found[f"{name}.{part.component}"] = (part.build, (pixels(),) if part.component == "vision" else (ids(3, 11),))
+            found[f"{name}.{part.component}"] = (
+                part.build,
+                (pixels(),) if part.component == "vision" else (ids(3, 11),),
+            )
     words = torch.tensor([[2, 3, 4, 0], [5, 6, 7, 8]])
     rows = torch.randn(2, 4, scene.WIDTH, generator=torch.Generator().manual_seed(4))
     patches = torch.randn(2, 9, scene.WIDTH, generator=torch.Generator().manual_seed(5))

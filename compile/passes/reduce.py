@@ -7,7 +7,7 @@ measurement, not here.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sanderling import lookup
 from sanderling.compile.blocks.reduce import ReduceAt
@@ -54,7 +54,7 @@ class Reduce:
         added = tuple(self._graph(work, site, name) for site in self._sites(work) for name in self.reducers)
         names = ", ".join(graph.name for graph in added)
         changed = f"{len(added)} graphs with a token lever: {names}"
-        return PassResult(Work(work.adapted, work.graphs + added), (changed,))
+        return PassResult(replace(work, graphs=work.graphs + added), (changed,))
 
     def ensures(self, work: Work) -> str | None:
         """Return what is wrong: two graphs of one name, or a full graph lost."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,9 +73,7 @@ def test_a_reducing_part_is_pruned_alike(
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_gates_at_zero_equal_the_pruned_module(
-    name: str, built: dict[str, tuple[Built, tuple[Tensor, ...]]]
-) -> None:
+def test_gates_at_zero_equal_the_pruned_module(name: str, built: dict[str, tuple[Built, tuple[Tensor, ...]]]) -> None:
     build, inputs = built[name]
     whole = build(None)
     cuts = some(find_groups(whole), "heads", "channels", "layers")
