@@ -18,6 +18,7 @@ from sanderling.compile.pruning.decide import SPREAD, decide
 from sanderling.compile.pruning.groups import KINDS, Cuts, Group, Kind, find_groups, outside
 from sanderling.compile.pruning.importance import HOW, Evidence, score
 from sanderling.compile.pruning.part import PrunedBuild, prune_part
+from sanderling.compile.pruning.sparsity import SparseBuild
 from sanderling.compile.work import Work
 from sanderling.errors import RecipeError
 
@@ -181,6 +182,8 @@ def _lacking(part: Part, kinds: tuple[Kind, ...]) -> str | None:
     """Return why a part cannot lose units of all these kinds."""
     if part.build is None:
         return f"component {part.component!r} is a ready graph, and pruning needs its torch module"
+    if isinstance(part.build, SparseBuild):
+        return f"component {part.component!r} is 2:4 sparse, which pruning would undo; put prune before sparsify_2_4"
     here = {group.kind for group in _groups(part)}
     missing = [kind for kind in kinds if kind not in here]
     return f"component {part.component!r} has no {missing[0]} that can be removed" if missing else None

@@ -28,11 +28,8 @@ def squares(outputs: tuple[Tensor, ...], number: int) -> Tensor:
 
 def jacobian(module: nn.Module, group: Group, sample: Tensor) -> Tensor:
     """Return d output / d gate by torch's own jacobian of the masked-weight form, [values, units]."""
-    part = module.get_submodule(group.path)
-    path, weight = next(
-        (f"{group.path}.{name}.weight", part.get_submodule(name).weight)
-        for name in ("fc2" if group.kind == "channels" else "out_proj",)
-    )
+    path = f"{group.path}.{'fc2' if group.kind == 'channels' else 'out_proj'}.weight"
+    weight = module.get_parameter(path)
 
     def run(gate: Tensor) -> Any:
         columns = gate.repeat_interleave(weight.shape[1] // group.units)

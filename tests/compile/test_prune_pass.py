@@ -28,7 +28,7 @@ from sanderling.compile.samples import with_samples
 from sanderling.compile.work import Work, begin
 from sanderling.errors import RecipeError
 
-HALF = {"heads": 0.5, "channels": 0.5}
+HALF = Prune(heads=0.5, channels=0.5)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_samples_turn_the_choice(work: Work) -> None:
 
 
 def test_what_it_bought_is_said_in_parameters_and_multiply_adds(work: Work) -> None:
-    step = Prune(**HALF)
+    step = HALF
     sentence = step.apply(work).changed[0]
     whole, small = build(work.adapted, "vision"), build(pruned(step, work).adapted, "vision")
     example = work.part("vision").example
@@ -134,7 +134,7 @@ def test_what_it_bought_is_said_in_parameters_and_multiply_adds(work: Work) -> N
 
 
 def test_every_graph_is_pruned_alike_and_equals_the_masked_model(dual: Adapted) -> None:
-    small = pruned(Prune(**HALF), begin(dual)).adapted
+    small = pruned(HALF, begin(dual)).adapted
     made = small.parts[0].build
     assert isinstance(made, PrunedBuild)
     for at, levers in ((None, ()), (reduce_at("saliency", 1), (torch.tensor(5),))):
@@ -144,7 +144,7 @@ def test_every_graph_is_pruned_alike_and_equals_the_masked_model(dual: Adapted) 
         ):
             torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=0)
     assert small.source != dual.source
-    assert small.source == pruned(Prune(**HALF), begin(dual)).adapted.source
+    assert small.source == pruned(HALF, begin(dual)).adapted.source
     assert small.spec == dual.spec
 
 
@@ -304,7 +304,7 @@ def test_a_wrong_result_is_noticed(work: Work) -> None:
 
 
 def test_the_pruned_module_is_ready_to_be_trained(work: Work) -> None:
-    small = build(pruned(Prune(**HALF), work).adapted, "vision")
+    small = build(pruned(HALF, work).adapted, "vision")
     assert not small.training
     small(work.part("vision").example[0])[0].sum().backward()
     # The last norm's output is summed over all tokens, so every weight gets a gradient.
@@ -327,7 +327,7 @@ def test_the_user_s_own_module_is_left_alone() -> None:
     own = stack()
     before = {name: tensor.clone() for name, tensor in own.state_dict().items()}
     work = begin(adapt_module(own, {"x": tokens(2, 4)}))
-    small = build(pruned(Prune(**HALF, layers=0.5), work).adapted, work.adapted.parts[0].component)
+    small = build(pruned(replace(HALF, layers=0.5), work).adapted, work.adapted.parts[0].component)
     assert parameters(small) < parameters(own)
     assert all(torch.equal(before[name], tensor) for name, tensor in own.state_dict().items())
     assert prune_module(own, {}) is not own
