@@ -342,3 +342,20 @@ def test_recipes_reach_every_option(tmp_path: Path) -> None:
         "spread: global, multiple: 16}\n"
     )
     assert read_recipe(path).passes == (("prune", Prune(("vision",), 0.5, 0, 0.0, (1,), "fisher", "global", 16)),)
+
+
+def test_a_pruned_model_compiles_to_a_smaller_bundle_that_passes_its_self_test(tmp_path: Path) -> None:
+    """Golden outputs come from the pruned torch module, so the engine is held against it."""
+    from tiny_models import compile_quick
+
+    import sanderling
+    from sanderling.compile.recipe import Recipe
+
+    recipe = Recipe(passes=(("prune", Prune(heads=0.5, layers=0.5)),), targets=("onnxruntime",), threads=1)
+    bundle = compile_quick(adapted_tiny(), tmp_path, recipe=recipe, evaluation=tiny_data(2))
+    small = build(pruned(Prune(heads=0.5, layers=0.5), begin(adapted_tiny())).adapted, "vision")
+    assert bundle.stat().st_size < 4 * parameters(build(adapted_tiny(), "vision"))
+    sample = tiny_data(1).samples[0]
+    answer = sanderling.load(bundle).run(sample)
+    pixels_in = with_samples(begin(adapted_tiny()), tiny_data(1), 1).samples["vision"][0]
+    np.testing.assert_allclose(answer.outputs["scores"], answers(small, *pixels_in)[0].numpy(), atol=1e-4)
