@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from sanderling.compile.architecture import Adapted, Part
 from sanderling.compile.blocks.reduce import ReduceAt
 from sanderling.compile.number_format import NumberFormat
@@ -45,12 +47,15 @@ class Work:
         graphs: what will be exported; always one "full" graph per component.
         formats: component -> number formats to make its graphs in, besides float32.
         calibration_samples: samples that formats learn ranges from.
+        samples: component -> batches of prepared inputs, in the order of its `forward`, for passes that need data;
+            `sanderling.compile.samples` records them.
     """
 
     adapted: Adapted
     graphs: tuple[GraphPlan, ...]
     formats: Mapping[str, tuple[NumberFormat, ...]] = field(default_factory=dict)
     calibration_samples: int = 32
+    samples: Mapping[str, tuple[tuple[Tensor, ...], ...]] = field(default_factory=dict)
 
     def part(self, component: str) -> Part:
         """Return the source of a component."""

@@ -25,20 +25,28 @@ class AttentionTrace:
 class Attention(nn.Module):
     """Scaled dot-product attention over separate query, key and value projections.
 
-    The projections are separate, so that pruning and quantization can treat them one by one.
+    The projections are separate, so that pruning and quantization can treat them one by one. `heads * head_width` need
+    not be the width: a pruned attention has fewer heads of the same width.
+
+    Args:
+        width: of the tokens that ask and of the answer.
+        heads: how many.
+        context_width: of the tokens that are looked at; `width` when None.
+        head_width: of each head; `width / heads` when None.
     """
 
-    def __init__(self, width: int, heads: int, context_width: int | None = None) -> None:
+    def __init__(self, width: int, heads: int, context_width: int | None = None, head_width: int | None = None) -> None:
         super().__init__()
-        if width % heads:
+        if head_width is None and width % heads:
             raise ValueError(f"width {width} is not a multiple of {heads} heads")
         source = width if context_width is None else context_width
         self.heads = heads
-        self.head_width = width // heads
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(source, width)
-        self.v_proj = nn.Linear(source, width)
-        self.out_proj = nn.Linear(width, width)
+        self.head_width = width // heads if head_width is None else head_width
+        inner = heads * self.head_width
+        self.q_proj = nn.Linear(width, inner)
+        self.k_proj = nn.Linear(source, inner)
+        self.v_proj = nn.Linear(source, inner)
+        self.out_proj = nn.Linear(inner, width)
 
     def forward(self, x: Tensor, context: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         """Return the attended tokens.
@@ -77,7 +85,7 @@ class Attention(nn.Module):
         return torch.softmax(logits if bias is None else logits + bias, dim=-1)
 
     def _split(self, x: Tensor) -> Tensor:
-        """[batch, n, width] -> [batch, heads, n, head_width]."""
+        """[batch, n, heads * head_width] -> [batch, heads, n, head_width]."""
         batch, n, _ = x.shape
         return x.reshape(batch, n, self.heads, self.head_width).transpose(1, 2)
 

@@ -1,0 +1,1 @@
+"""Structured pruning: what a model is made of, how much each piece matters, which pieces go, and the smaller model."""
