@@ -19,6 +19,9 @@ from sanderling.ladder import Quality
 from sanderling.manifest import FLOAT32, FormatDecision, Measured, Placement, PlacementCost
 from sanderling.session import Session
 
+KEPT = "kept"
+"""Verdict of a format that is used."""
+
 WORTH = 1.03
 """A lossy format has to be faster by this much: less is within the noise of the race, and the loss is not."""
 
@@ -89,7 +92,7 @@ def admit_formats(
         after = judge.quality(place(costs, trial))
         if before.score - after.score <= quality_drop_max:
             kept = trial
-            decisions.append(_decision(candidate, before, after, "kept"))
+            decisions.append(_decision(candidate, before, after, KEPT))
         else:
             reason = f"quality falls by {before.score - after.score:.3f}, more than the {quality_drop_max:.3f} allowed"
             decisions.append(_decision(candidate, before, after, reason))

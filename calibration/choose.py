@@ -15,7 +15,7 @@ from time import perf_counter
 
 from sanderling.bundle import Bundle
 from sanderling.engine import AnyArray, Engine
-from sanderling.manifest import FULL, Graph, Manifest, Measured, Placement, PlacementCost
+from sanderling.manifest import FLOAT32, FULL, Graph, Manifest, Measured, Placement, PlacementCost
 from sanderling.opening import open_graph
 from sanderling.prepare import Preparer
 from sanderling.route import scalar
@@ -68,7 +68,11 @@ class Race:
 
 
 def choose_placements(
-    bundle: Bundle, measured: Measured, targets: Sequence[str], progress: Progress
+    bundle: Bundle,
+    measured: Measured,
+    targets: Sequence[str],
+    progress: Progress,
+    formats: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, dict[str, Placement]], tuple[PlacementCost, ...]]:
     """Return the fastest way to run every graph, component -> graph -> placement, and the medians that say so.
 
@@ -79,8 +83,9 @@ def choose_placements(
         measured: the most threads to use, and how to run graphs while inputs for later ones are made.
         targets: names of the targets to try.
         progress: told after every graph.
+        formats: component -> the number format it may have besides float32; every format of the bundle when None.
     """
-    races = _races(bundle, measured, targets)
+    races = _races(bundle, measured, targets, formats)
     chosen: dict[str, dict[str, Placement]] = {}
     costs: list[PlacementCost] = []
     for number, race in enumerate(races, start=1):
@@ -142,11 +147,11 @@ def take_turns(engines: Mapping[Placement, Engine], feed: Feed) -> dict[Placemen
     return spent
 
 
-def _races(bundle: Bundle, measured: Measured, targets: Sequence[str]) -> list[Race]:
+def _races(bundle: Bundle, measured: Measured, targets: Sequence[str], formats: Mapping[str, str] | None) -> list[Race]:
     """Return one race per graph, with the inputs that graph gets in the full model and in reduced calls."""
     manifest = bundle.manifest()
     races = {
-        (graph.component, graph.name): Race(graph, _candidates(graph, targets, measured.threads))
+        (graph.component, graph.name): Race(graph, _candidates(graph, targets, measured.threads, formats))
         for graph in manifest.graphs
     }
     preparer = Preparer(manifest.model, bundle)
@@ -179,11 +184,13 @@ def _calls(manifest: Manifest) -> Iterator[tuple[dict[str, int], dict[str, str]]
             )
 
 
-def _candidates(graph: Graph, targets: Sequence[str], threads: int) -> tuple[Placement, ...]:
+def _candidates(
+    graph: Graph, targets: Sequence[str], threads: int, formats: Mapping[str, str] | None
+) -> tuple[Placement, ...]:
     return tuple(
         Placement(variant.target, variant.format, count)
         for variant in graph.variants
-        if variant.target in targets
+        if variant.target in targets and (formats is None or variant.format in (FLOAT32, formats.get(graph.component)))
         for count in sorted({1, threads})
     )
 

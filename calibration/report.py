@@ -26,7 +26,7 @@ from sanderling.ladder import Ladder, Rung
 from sanderling.manifest import Drift, Manifest, Measured, PlacementCost, Trial
 from sanderling.selftest import golden_sample
 from sanderling.session import Session
-from sanderling.tables import engines_words, figure, graphs_words, ladder_head, ladder_row, settings_words
+from sanderling.tables import engines_words, figure, format_row, graphs_words, ladder_head, ladder_row, settings_words
 
 MOST_SAMPLES = 3
 """Pictures of `--data` that are drawn."""
@@ -61,6 +61,7 @@ def make_report(bundle: Bundle, calls: int, samples: Sequence[Sample], progress:
             *ladder_part,
             *_spread_part(session, measured, list(samples) or shown, calls, progress),
             *_kept_part(session, measured.ladder, shown),
+            *_formats_part(measured),
             *_engines_part(measured),
             *_drift_part(measured.drift),
             *_rejected_part(measured),
@@ -215,6 +216,20 @@ def _spaced(rungs: Sequence[Rung]) -> list[Rung]:
     steps = min(MOST_RUNGS, len(rungs))
     places = {round(i * (len(rungs) - 1) / max(1, steps - 1)) for i in range(steps)}
     return [rungs[place] for place in sorted(places, reverse=True)]
+
+
+def _formats_part(measured: Measured) -> list[str]:
+    if not measured.formats:
+        return []
+    head = ("component", "format", "ms", "ms in float32", "quality", "quality in float32", "what became of it")
+    return [
+        heading("Number formats"),
+        html_table(
+            head,
+            [format_row(decision) for decision in measured.formats],
+            "Each was measured and judged on the evaluation set; float32 stays where nothing faster is good enough.",
+        ),
+    ]
 
 
 def _engines_part(measured: Measured) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from sanderling import machine
 from sanderling.bundle import Bundle
+from sanderling.calibration.admit import KEPT
 from sanderling.calibration.choose import choose_placements
 from sanderling.calibration.compare import check, compare
 from sanderling.calibration.dataset import Data
@@ -16,7 +17,7 @@ from sanderling.errors import UnsupportedError
 from sanderling.ladder import Ladder, Rung
 from sanderling.manifest import FLOAT32, Manifest, Measured, Placement, Trial
 from sanderling.opening import same_everywhere
-from sanderling.selftest import golden_sample
+from sanderling.selftest import AS_PLACED, golden_sample
 from sanderling.session import Session
 
 METRIC = "agreement with the full model on the self-test's input"
@@ -92,8 +93,12 @@ def _placed(bundle: Bundle, before: Measured | None, threads: int | None, progre
     )
     drift = compare(bundle, first, targets, progress)
     check(drift)
-    placements, costs = choose_placements(bundle, first, targets, progress)
-    return replace(first, placements=placements, drift=drift, placement_costs=costs)
+    # Quality cannot be judged here, so a lossy format is a candidate only where the compile admitted it.
+    decided = () if before is None else before.formats
+    kept = {decision.component: decision.format for decision in decided if decision.verdict == KEPT}
+    placements, costs = choose_placements(bundle, first, targets, progress, kept)
+    lossy = () if before is None else tuple(row for row in before.drift if row.target == AS_PLACED)
+    return replace(first, placements=placements, drift=drift + lossy, placement_costs=costs, formats=decided)
 
 
 def _device(before: Measured | None) -> tuple[str, bool]:

@@ -13,6 +13,7 @@ from sanderling.bundle import write_bundle
 from sanderling.calibration.dataset import Data
 from sanderling.calibration.profile import Progress
 from sanderling.codec import to_json
+from sanderling.compile.architecture import Adapted
 from sanderling.compile.cache import Cache, digest, versions
 from sanderling.compile.calibrate import Calibration
 from sanderling.compile.checks import check_adapted, check_output, check_samples
@@ -23,15 +24,19 @@ from sanderling.compile.measuring import Measuring, check_goals, measure_bundle
 from sanderling.compile.pass_runner import Pass, run_passes
 from sanderling.compile.passes.reduce import Reduce
 from sanderling.compile.recipe import Recipe
+from sanderling.compile.samples import with_samples
 from sanderling.compile.source_quality import is_lossy, judge_source
 from sanderling.compile.sources import Source, adapt, kept_in_mode
-from sanderling.compile.work import begin
+from sanderling.compile.work import Work, begin
 from sanderling.engine import opener
 from sanderling.errors import UnsupportedError
 from sanderling.manifest import SCHEMA, Manifest, Provenance
 
 MADE_UP_SAMPLES = 40
 """Samples made up when no data is given."""
+
+PASS_SAMPLES = 16
+"""Samples that a pass judges importance on."""
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -80,7 +85,7 @@ def compile_model(
         chosen_device = device or machine.fitting_device()
         targets = _targets(recipe, chosen_device)
         passes = _passes(recipe, adapted.spec.sites != ())
-        work, changes = run_passes(begin(adapted), passes)
+        work, changes = run_passes(_begun(adapted, passes, calibration or data), passes)
         for change in changes:
             progress(change, 0, 0)
         # Before lowering, because torch says in a second what is wrong with a module or a sample.
@@ -117,6 +122,14 @@ def compile_model(
 def _data_digest(calibration: Data | None, evaluation: Data | None) -> str:
     digests = [data.digest() for data in (calibration, evaluation) if data is not None]
     return digest(*digests) if len(digests) > 1 else "".join(digests)
+
+
+def _begun(adapted: Adapted, passes: tuple[tuple[str, Pass], ...], data: Data) -> Work:
+    """Return the work before any pass, with recorded inputs where a pass judges by them."""
+    work = begin(adapted)
+    if not any(getattr(step, "needs_samples", False) for _, step in passes):
+        return work
+    return with_samples(work, data, min(PASS_SAMPLES, len(data.samples)))
 
 
 def _passes(recipe: Recipe, has_sites: bool) -> tuple[tuple[str, Pass], ...]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from sanderling.ladder import Ladder, Quality, Rung
-from sanderling.manifest import FULL, Measured
+from sanderling.manifest import FULL, FormatDecision, Measured
 
 _NUMBER = re.compile(r"[-+]?(\d[\d,]*)(\.\d+)?(e[-+]?\d+)?|inf|nan|-|")
 
@@ -61,6 +61,15 @@ def engines_words(measured: Measured) -> str:
         differ = "" if set(graphs.values()) == {full} else " (some reduced graphs elsewhere)"
         words.append(f"{component} on {full.target} {full.format}, {full.threads} thread{plural}{differ}")
     return "; ".join(words)
+
+
+def format_row(decision: FormatDecision) -> tuple[str, ...]:
+    """Return a number format's component, name, milliseconds with it and in float32, quality likewise, and verdict."""
+    after, before = (
+        "-" if quality is None else f"{quality.score:.3f}" for quality in (decision.quality, decision.float32_quality)
+    )
+    speeds = (figure(decision.p50_ms), figure(decision.float32_ms))
+    return decision.component, decision.format, *speeds, after, before, decision.verdict
 
 
 def ladder_head(ladder: Ladder) -> list[str]:

@@ -47,6 +47,11 @@ class Prune:
     spread: str = "even"
     multiple: int = 8
 
+    @property
+    def needs_samples(self) -> bool:
+        """Whether importance is judged on `Work.samples`."""
+        return self.importance != "magnitude"
+
     def requires(self, work: Work) -> str | None:
         """Return why nothing can be pruned: an option that makes no sense, or a component that lacks what it needs."""
         return self._wrong_option() or self._wrong_component(work) or self._wrong_samples(work)
@@ -128,7 +133,7 @@ class Prune:
         return None
 
     def _wrong_samples(self, work: Work) -> str | None:
-        if self.importance == "magnitude":
+        if not self.needs_samples:
             return None
         missing = [name for name in self._chosen(work) if not work.samples.get(name)]
         if missing:

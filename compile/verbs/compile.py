@@ -15,7 +15,7 @@ from sanderling.errors import MissingExtraError
 from sanderling.manifest import Measured, Trial
 from sanderling.options import see_current_folder
 from sanderling.progress import ProgressLine
-from sanderling.tables import engines_words, figure, graphs_words, ladder_table, table
+from sanderling.tables import engines_words, figure, format_row, graphs_words, ladder_table, table
 from sanderling.verb import Outcome, Verb
 
 _DESCRIPTION = """
@@ -94,6 +94,13 @@ def check_libraries() -> None:
             raise MissingExtraError(library, "compile", "compiling a model")
 
 
+def _formats_words(measured: Measured) -> list[str]:
+    if not measured.formats:
+        return []
+    head = ("component", "format", "ms", "float32 ms", "quality", "float32", "")
+    return ["number formats\n" + table(head, [format_row(decision) for decision in measured.formats])]
+
+
 def _outcome(path: Path, notes: list[str]) -> Outcome:
     with Bundle.open(path) as bundle:
         measured, digest = bundle.measured(), bundle.digest
@@ -106,6 +113,8 @@ def _outcome(path: Path, notes: list[str]) -> Outcome:
         "device": measured.device,
         "stand_in": measured.stand_in,
         "placements": plain(measured.placements),
+        "formats": plain(measured.formats),
+        "source_quality": plain(measured.source_quality),
         "ladder": plain(measured.ladder),
         "rejected": [
             {**plain(trial.rung), "reason": trial.verdict} for trial in measured.trials if trial.verdict != "rung"
@@ -117,6 +126,7 @@ def _outcome(path: Path, notes: list[str]) -> Outcome:
         + (" (STAND-IN: measured on another machine)" if measured.stand_in else ""),
         f"  {engines_words(measured)}",
         f"ladder, cheapest first; quality is {measured.ladder.metric}\n{ladder_table(measured.ladder)}",
+        *_formats_words(measured),
         *_rejected_words(measured),
         "\n".join(f"  {note}" for note in notes),
         f"next:\n{_next_words(path)}",
