@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from examples.scene_qa.model import HEADS, MEAN, PAD_ID, STD, VISION, WIDTH, SceneModel
 from examples.scene_qa.questions import ANSWERS, MAX_WORDS, WORDS
@@ -69,8 +70,10 @@ def adapt() -> Adapted:
     path = Path(os.environ.get("SCENE_QA_WEIGHTS", WEIGHTS))
     weights = {name: tensor.float() for name, tensor in load_file(path).items()}
 
+    layers = layers_in(weights)
+
     def build(part: str, reduce_at: ReduceAt | None) -> nn.Module:
-        model = SceneModel(reduce_at)
+        model = SceneModel(reduce_at, layers)
         model.load_state_dict(weights)
         module: nn.Module = model.get_submodule(part)
         return module
@@ -89,6 +92,15 @@ def adapt() -> Adapted:
         source=hashlib.sha256(path.read_bytes()).hexdigest(),
         files={"tokenizer.json": tokenizer()},
     )
+
+
+def layers_in(weights: Mapping[str, Tensor]) -> tuple[int, int, int]:
+    """Return how many layers the vision encoder, the text encoder and the fusion have that these weights are of."""
+    stacks = ("vision.encoder.layers", "text.layers", "fusion.layers")
+    counts = [
+        len({name.split(".")[stack.count(".") + 1] for name in weights if name.startswith(stack)}) for stack in stacks
+    ]
+    return counts[0], counts[1], counts[2]
 
 
 def tokenizer() -> bytes:

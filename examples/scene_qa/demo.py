@@ -18,6 +18,7 @@ from examples.scene_qa.data import draw_pair, is_right
 from sanderling.budget import Plan
 from sanderling.calibration.pareto import name as rung_name
 from sanderling.cli import main as command
+from sanderling.manifest import FULL
 from sanderling.progress import ProgressLine
 from sanderling.tables import table
 
@@ -32,15 +33,30 @@ HERE = Path(__file__).parent
 
 @dataclass
 class Row:
-    """One way of answering, and what came of it."""
+    """One way of answering, and what came of it.
+
+    A row that `follows` another drops tokens at random, at the site and token count that the other row used last.
+    """
 
     label: str
     deadline_ms: float | None
     budget: sanderling.Budget | None = None
     plan: Plan | None = None
+    follows: Row | None = None
     spent_ms: list[float] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     right: list[float] = field(default_factory=list)
+    last: Plan | None = None
+
+    def plan_now(self, session: sanderling.Session) -> Plan | None:
+        """Return the plan of the next call, or None to let the budget decide."""
+        if self.follows is None or self.follows.last is None:
+            return self.plan
+        followed = self.follows.last
+        graph = followed.graphs["vision"]
+        if graph == FULL:
+            return followed
+        return session.at(followed.settings, {"vision": "random@" + graph.partition("@")[2]})
 
     def cells(self) -> list[str]:
         """Return the row as text."""
@@ -64,7 +80,9 @@ def answer_all(session: sanderling.Session, rows: Sequence[Row], questions: int)
     for number in range(questions):
         image, question = draw_pair(FRESH_SEED, number)
         for row in rows:
-            answer = session.run({"image": image, "text": question.text}, budget=row.budget, plan=row.plan)
+            inputs = {"image": image, "text": question.text}
+            answer = session.run(inputs, budget=row.budget, plan=row.plan_now(session))
+            row.last = answer.receipt.plan
             row.spent_ms.append(answer.receipt.spent_ms)
             row.tokens.append(answer.outputs["image_kept"].shape[1])
             row.right.append(is_right(answer.outputs, question.answer))
@@ -72,21 +90,14 @@ def answer_all(session: sanderling.Session, rows: Sequence[Row], questions: int)
 
 
 def make_rows(session: sanderling.Session) -> list[Row]:
-    """Return the full model, the three deadlines, and random dropping at the site and token count first planned.
-
-    The planned count falls when the machine slows down; random dropping stays where it was, so compare by p50.
-    """
+    """Return the full model and the three deadlines, each with random dropping at the same token counts beside it."""
     full_ms = session.measured.ladder.rungs[-1].latency.p50_ms
     rows = [Row("full model", None, plan=session.at({}))]
     for share in SHARES:
         deadline = share * full_ms
         budget = sanderling.Budget(latency_ms=deadline, otherwise="cheapest")
-        rows.append(Row(f"{share:.0%} of full", deadline, budget=budget))
-        chosen = session.plan(budget)
-        graph = chosen.graphs["vision"]
-        if graph != "full":
-            random = session.at(chosen.settings, {"vision": "random@" + graph.partition("@")[2]})
-            rows.append(Row(f"  random, {chosen.settings['tokens.image']} tokens", deadline, plan=random))
+        planned = Row(f"{share:.0%} of full", deadline, budget=budget)
+        rows += [planned, Row("  random, same tokens", deadline, follows=planned)]
     return rows
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -14,8 +16,10 @@ from sanderling.compile.blocks.vision import VisionConfig, VisionEncoder
 
 WIDTH = 128
 HEADS = 4
+LAYERS = (6, 2, 2)
+"""Layers of the vision encoder, the text encoder and the fusion; a student may have fewer."""
 VISION = VisionConfig(
-    image_size=IMAGE_SIZE, patch_size=8, overlap=True, width=WIDTH, layers=6, heads=HEADS, hidden=4 * WIDTH
+    image_size=IMAGE_SIZE, patch_size=8, overlap=True, width=WIDTH, layers=LAYERS[0], heads=HEADS, hidden=4 * WIDTH
 )
 PAD_ID = 0
 MEAN, STD = 127.5, 73.0
@@ -25,9 +29,9 @@ MEAN, STD = 127.5, 73.0
 class SceneVision(nn.Module):
     """Picture -> image tokens."""
 
-    def __init__(self, reduce_at: ReduceAt | None = None) -> None:
+    def __init__(self, reduce_at: ReduceAt | None = None, layers: int = LAYERS[0]) -> None:
         super().__init__()
-        self.encoder = VisionEncoder(VISION, reduce_at)
+        self.encoder = VisionEncoder(replace(VISION, layers=layers), reduce_at)
         self.encoder.position_embedding.data = grid_waves(VISION.side, WIDTH)
         # Once more behind the encoder: six layers of content leave too little of a token's place to answer "where".
         self.place_embedding = nn.Parameter(2 * grid_waves(VISION.side, WIDTH))
@@ -67,11 +71,11 @@ def grid_waves(side: int, width: int) -> Tensor:
 class SceneText(nn.Module):
     """Word ids -> text tokens."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: int = LAYERS[1]) -> None:
         super().__init__()
         self.token_embedding = nn.Embedding(len(WORDS), WIDTH)
         self.position_embedding = nn.Parameter(waves(MAX_WORDS, WIDTH))
-        self.layers = nn.ModuleList(EncoderLayer(WIDTH, HEADS, 4 * WIDTH) for _ in range(2))
+        self.layers = nn.ModuleList(EncoderLayer(WIDTH, HEADS, 4 * WIDTH) for _ in range(layers))
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """int64 [batch, words] -> [batch, words, 128]; padding is never attended to."""
@@ -86,9 +90,12 @@ class SceneText(nn.Module):
 class SceneFusion(nn.Module):
     """Text tokens that look at image tokens -> scores of the answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: int = LAYERS[2]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(CrossLayer(WIDTH, HEADS, 4 * WIDTH, WIDTH) for _ in range(2))
+        # Attention is an average, and an average cannot count: one token that is always there gives it a unit to count
+        # against, however many image tokens are left.
+        self.unit = nn.Parameter(torch.randn(1, 1, WIDTH) * 0.02)
+        self.layers = nn.ModuleList(CrossLayer(WIDTH, HEADS, 4 * WIDTH, WIDTH) for _ in range(layers))
         self.norm = nn.LayerNorm(WIDTH)
         self.head = nn.Linear(WIDTH, len(ANSWERS))
 
@@ -104,10 +111,10 @@ class SceneFusion(nn.Module):
         Returns:
             [batch, answers]
         """
-        bias, image_bias = padding_bias(input_ids), size_bias(image_sizes)
+        bias, (context, context_bias) = padding_bias(input_ids), self._context(image_tokens, image_sizes)
         rows = text_tokens
         for layer in self.layers:
-            rows = layer(rows, image_tokens, bias, image_bias)
+            rows = layer(rows, context, bias, context_bias)
         out: Tensor = self.head(self.norm(rows[:, 0]))
         return out
 
@@ -123,26 +130,32 @@ class SceneFusion(nn.Module):
         Returns:
             [pictures * questions, 128]
         """
-        bias, image_bias = padding_bias(input_ids), size_bias(image_sizes)
+        bias, (context, context_bias) = padding_bias(input_ids), self._context(image_tokens, image_sizes)
         pictures, rows = image_tokens.shape[0], text_tokens
         for layer in self.layers:
             assert isinstance(layer, CrossLayer)
             rows = rows + layer.self_attn(layer.layer_norm1(rows), bias=bias)
             queries = layer.layer_norm_cross(rows).reshape(pictures, -1, WIDTH)
-            rows = rows + layer.cross_attn(queries, image_tokens, image_bias).reshape(rows.shape)
+            rows = rows + layer.cross_attn(queries, context, context_bias).reshape(rows.shape)
             rows = rows + layer.mlp(layer.layer_norm2(rows))
         out: Tensor = self.norm(rows[:, 0])
         return out
+
+    def _context(self, image_tokens: Tensor, image_sizes: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the image tokens with the unit in front, [batch, 1 + keep, 128], and their logit bias."""
+        unit = self.unit.expand(image_tokens.shape[0], -1, -1)
+        sizes = torch.cat([torch.ones_like(image_sizes[:, :1]), image_sizes], dim=1)
+        return torch.cat([unit, image_tokens], dim=1), size_bias(sizes)
 
 
 class SceneModel(nn.Module):
     """The three parts together, as they are trained."""
 
-    def __init__(self, reduce_at: ReduceAt | None = None) -> None:
+    def __init__(self, reduce_at: ReduceAt | None = None, layers: tuple[int, int, int] = LAYERS) -> None:
         super().__init__()
-        self.vision = SceneVision(reduce_at)
-        self.text = SceneText()
-        self.fusion = SceneFusion()
+        self.vision = SceneVision(reduce_at, layers[0])
+        self.text = SceneText(layers[1])
+        self.fusion = SceneFusion(layers[2])
 
     def forward(self, pixel_values: Tensor, input_ids: Tensor, keep: Tensor | None = None) -> Tensor:
         """Return the scores of the answers, [batch, answers], for pictures and questions in pairs."""
