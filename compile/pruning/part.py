@@ -48,22 +48,22 @@ def prune_part(adapted: Adapted, component: str, cuts: Cuts) -> Adapted:
     if part.build is None:
         raise RecipeError(f"component {component!r} is a ready graph; pruning needs its torch module")
     groups = find_groups(part.build(None))
-    smaller = replace(part, build=PrunedBuild(part.build, cuts), probe=_probe(part, groups, cuts))
+    smaller = replace(part, build=PrunedBuild(part.build, cuts), probe=_probe(adapted.spec, part, groups, cuts))
     parts = tuple(smaller if other is part else other for other in adapted.parts)
     words = repr([adapted.source, component, sorted((g.kind, g.path, sorted(units)) for g, units in cuts.items())])
     source = hashlib.sha256(words.encode()).hexdigest()
     return replace(adapted, spec=_renumbered(adapted.spec, component, cuts), parts=parts, source=source)
 
 
-def _probe(part: Part, groups: Iterable[Group], cuts: Cuts) -> tuple[int, ...]:
+def _probe(spec: ModelSpec, part: Part, groups: Iterable[Group], cuts: Cuts) -> tuple[int, ...]:
     """Return the probe with a setting more for every number of heads there is now.
 
     An engine's fault that shows at as many tokens as heads shows elsewhere once heads are gone.
     """
+    least = max((spec.lever(site.lever).minimum for site in spec.sites if site.component == part.component), default=1)
     fewer = {len(set(cuts.get(group, ()))) for group in groups if group.kind == "heads"}
-    return tuple(
-        sorted({setting - gone for setting in part.probe for gone in fewer if setting > gone} | set(part.probe))
-    )
+    moved = {setting - gone for setting in part.probe for gone in fewer}
+    return tuple(sorted({setting for setting in moved if setting >= least} | set(part.probe)))
 
 
 def _renumbered(spec: ModelSpec, component: str, cuts: Cuts) -> ModelSpec:

@@ -185,6 +185,9 @@ def test_probes_follow_the_number_of_heads(dual: Adapted) -> None:
     assert dual.parts[0].probe == (3,)
     small = pruned(Prune(heads=0.25), begin(dual)).adapted
     assert small.parts[0].probe == (2, 3)
+    lever = replace(dual.spec.levers[0], minimum=3)
+    narrow = replace(dual, spec=replace(dual.spec, levers=(lever,)))
+    assert pruned(Prune(heads=0.25), begin(narrow)).adapted.parts[0].probe == (3,)
 
 
 def test_reduce_after_prune_makes_graphs_of_the_pruned_model(work: Work) -> None:
