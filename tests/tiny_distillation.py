@@ -1,6 +1,6 @@
 """A vision transformer of a few thousand weights, its task, and the run that the tests kill or start twice.
 
-    python -m tiny_distillation OUT [NUMBER]    trains into OUT; the process kills itself when it makes batch NUMBER
+python -m tiny_distillation OUT [NUMBER]    trains into OUT; the process kills itself when it makes batch NUMBER
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ class _Run(Generic[Batch]):
     def _step(self, step: int) -> Tensor:
         """Return the length of the gradient, after one update of the weights."""
         options, accelerator = self.options, self.accelerator
-        _seed_all(options.seed, step, accelerator.process_index)
+        _seed_all(options.seed, step, accelerator.process_index, self.device)
         settings = options.elastic.settings(options.seed, step)
         first = step * self.batches + accelerator.process_index
         for number in range(first, first + self.batches, accelerator.num_processes):
@@ -312,9 +312,12 @@ def _optimizer(trained: list[nn.Parameter], options: Options) -> torch.optim.Opt
     )
 
 
-def _seed_all(seed: int, step: int, process: int) -> None:
+def _seed_all(seed: int, step: int, process: int, device: torch.device) -> None:
     """Seed every generator that a batch or a dropout may draw from, differently at each step and process."""
     torch_seed, numpy_seed, python_seed = np.random.SeedSequence((seed, step, process)).generate_state(3)
-    torch.manual_seed(int(torch_seed))
+    # Not torch.manual_seed, which formats a stack trace for every kind of device that is not in use.
+    torch.default_generator.manual_seed(int(torch_seed))
+    if device.type == "cuda":
+        torch.cuda.manual_seed(int(torch_seed))
     np.random.seed(int(numpy_seed))
     random.seed(int(python_seed))
