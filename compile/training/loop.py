@@ -65,7 +65,8 @@ def train(
 
     Args:
         task: what is learned.
-        student: weights that require gradients are trained.
+        student: weights that require gradients are trained; on several processes each of them has to take part in every
+            run, as torch's DistributedDataParallel asks.
         teacher: not changed, run in eval mode; None lets the student's moving average teach it (ALBEF, Li et al. 2021,
             section 3.3).
         options: how to train.
@@ -141,12 +142,14 @@ class _Run(Generic[Batch]):
         student.to(self.device).train()
         helpers.to(self.device).train()
         self.trained = [p for module in (student, helpers) for p in module.parameters() if p.requires_grad]
-        average = averaged(student, options.average)
-        self.state = State(student, average, helpers, _optimizer(self.trained, options))
-        self.teacher = average if teacher is None else teacher.to(self.device).eval()
+        optimizer = _optimizer(self.trained, options)
         measured = _Measured(task, student, helpers, self.device.type, options.precision == "bfloat16")
-        self.names = self._check(measured)
         self.model = accelerator.prepare_model(measured)
+        # After the line above, which gives every process the first one's weights.
+        average = averaged(student, options.average)
+        self.state = State(student, average, helpers, optimizer)
+        self.teacher = average if teacher is None else teacher.to(self.device).eval()
+        self.names = self._check(measured)
         self.sums = torch.zeros(len(self.names), device=self.device)
         self.first_bad = torch.full((len(self.names) + 1,), -1, device=self.device)
 

@@ -161,7 +161,7 @@ def test_geometry_equals_the_equation(levels: int, temperature: float) -> None:
         far_p, far_q = np.linalg.matrix_power(p, level), np.linalg.matrix_power(q, level)
         middle = (far_p + far_q) / 2
         rows = [(kl(a, m) + kl(b, m)) / 2 for a, b, m in zip(far_p, far_q, middle, strict=True)]
-        expected += np.mean(rows) / level
+        expected += float(np.mean(rows)) / level
     assert float(geometry_loss(other, SAMPLES, levels, temperature)) == pytest.approx(expected / levels)
 
 
