@@ -35,7 +35,7 @@ $(VENV)/dependencies: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet -e '.[compile,dev]' --config-settings editable_mode=strict
+	$(BIN)/python -m pip install --quiet -e '.[compile,train,dev]' --config-settings editable_mode=strict
 	touch $@
 
 # A strict editable install sees edits at once but a new file only when it is made again.

@@ -23,6 +23,8 @@ FOLDERS = {
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 SDK = sorted((ROOT / "sdk").rglob("*.py"))
 HEAVY = {
+    "accelerate",
+    "tensorboard",
     "torch",
     "onnx",
     "onnxruntime",
