@@ -102,8 +102,8 @@ def compile_model(
         recipe=recipe.effective(passes, targets),
         versions=versions(),
     )
-    manifest = Manifest(SCHEMA, adapted.spec, made.graphs, golden, provenance, recipe.budget)
-    members: dict[str, bytes | memoryview] = {**made.members, **adapted.files, **golden_members}
+    manifest = Manifest(SCHEMA, work.adapted.spec, made.graphs, golden, provenance, recipe.budget)
+    members: dict[str, bytes | memoryview] = {**made.members, **work.adapted.files, **golden_members}
     members["manifest.json"] = to_json(manifest)
     # Measured beside the output, under a name of its own, so that a failure or Ctrl-C leaves the folder as it was.
     with tempfile.TemporaryDirectory(prefix=".sanderling-", dir=output.absolute().parent) as folder:
