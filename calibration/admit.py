@@ -7,11 +7,11 @@ without the right instructions float32 is the fastest, and then it is kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sanderling.bundle import Bundle
-from sanderling.calibration.choose import fastest
+from sanderling.calibration.choose import mean_costs
 from sanderling.calibration.dataset import Data
 from sanderling.calibration.profile import Outputs, Progress, Setting, score_answer
 from sanderling.calibration.quality import with_interval
@@ -24,6 +24,9 @@ KEPT = "kept"
 
 WORTH = 1.03
 """A lossy format has to be faster by this much: less is within the noise of the race, and the loss is not."""
+
+SWITCH = 1.15
+"""A graph leaves the engine of the others only where another is faster by this much."""
 
 Placements = dict[str, dict[str, Placement]]
 
@@ -101,15 +104,44 @@ def admit_formats(
 
 
 def place(costs: Sequence[PlacementCost], formats: Mapping[str, str]) -> Placements:
-    """Return the fastest way to run every graph in float32 or, where one is named, its component's format."""
+    """Return the fastest way to run every graph in float32 or, where one is named, its component's format.
+
+    All graphs run on the engine that is the fastest over all of them; a graph goes to another only where that pays
+    clearly. Two engines keep two sets of weights and two pools of threads, which get in each other's way.
+    """
     graphs: dict[tuple[str, str], list[PlacementCost]] = {}
     for cost in costs:
         if cost.placement.format in (FLOAT32, formats.get(cost.component, FLOAT32)):
             graphs.setdefault((cost.component, cost.graph), []).append(cost)
+    best = {key: _best_by_target(rows) for key, rows in graphs.items()}
+    main = _main_target(best.values())
     found: Placements = {}
-    for (component, graph), rows in graphs.items():
-        found.setdefault(component, {})[graph] = fastest(rows)
+    for (component, graph), by_target in best.items():
+        usual = by_target.get(main, (None, math.inf))
+        fast = min(by_target.values(), key=lambda way: way[1])
+        placement = usual[0] if usual[0] is not None and usual[1] <= SWITCH * fast[1] else fast[0]
+        found.setdefault(component, {})[graph] = placement
     return found
+
+
+def _best_by_target(rows: Sequence[PlacementCost]) -> dict[str, tuple[Placement, float]]:
+    """Return target -> the fastest way to run one graph there, and its geometric mean over the inputs raced on."""
+    found = {}
+    for target in dict.fromkeys(row.placement.target for row in rows):
+        means = mean_costs([row for row in rows if row.placement.target == target])
+        placement = min(means, key=lambda way: means[way])
+        found[target] = (placement, means[placement])
+    return found
+
+
+def _main_target(graphs: Iterable[Mapping[str, tuple[Placement, float]]]) -> str:
+    """Return the target with the smallest geometric mean over the graphs that run on the most targets."""
+    logs: dict[str, list[float]] = {}
+    for by_target in graphs:
+        for target, (_, ms) in by_target.items():
+            logs.setdefault(target, []).append(math.log(ms))
+    everywhere = max(len(found) for found in logs.values())
+    return min((t for t, found in logs.items() if len(found) == everywhere), key=lambda t: sum(logs[t]))
 
 
 def _candidates(costs: Sequence[PlacementCost]) -> list[Candidate]:

@@ -97,7 +97,13 @@ def choose_placements(
 
 
 def fastest(costs: Sequence[PlacementCost]) -> Placement:
-    """Return the placement with the smallest geometric mean over the inputs of one graph.
+    """Return the placement of one graph with the smallest mean cost."""
+    means = mean_costs(costs)
+    return min(means, key=lambda placement: means[placement])
+
+
+def mean_costs(costs: Sequence[PlacementCost]) -> dict[Placement, float]:
+    """Return the geometric mean over the inputs of one graph of each placement that was called on all of them.
 
     A plain sum would let the largest input alone decide; a budget is kept or missed at the reduced settings.
     """
@@ -105,8 +111,7 @@ def fastest(costs: Sequence[PlacementCost]) -> Placement:
     for cost in costs:
         logs.setdefault(cost.placement, []).append(math.log(max(cost.p50_ms, 1e-6)))
     finished = max(len(found) for found in logs.values())  # a candidate given up early lacks the later inputs
-    means = {placement: sum(found) for placement, found in logs.items() if len(found) == finished}
-    return min(means, key=lambda placement: means[placement])
+    return {p: math.exp(sum(found) / finished) for p, found in logs.items() if len(found) == finished}
 
 
 def _run(bundle: Bundle, race: Race) -> list[PlacementCost]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -26,6 +26,9 @@ Outputs: TypeAlias = Mapping[str, AnyArray]
 
 WARM_UP = 5
 """Calls of each setting before the clock counts."""
+
+BLOCK = 10
+"""Calls of one setting before the next takes its turn."""
 
 
 @dataclass(frozen=True)
@@ -60,32 +63,26 @@ def measure(
 ) -> list[Rung]:
     """Return every setting with its latency, memory and quality.
 
-    For each sample all settings run in turn, so that a slow moment of the machine falls on all of them alike. The
-    order turns by one from sample to sample, so that none always follows the same neighbour.
+    Settings take turns as `in_blocks` says.
 
     Args:
         session: the opened bundle.
         settings: what to measure, the full model first; without a score, the others are held against it.
         data: samples and the metric.
-        progress: told after every sample.
+        progress: told after every call.
         references: without a score, what outputs are held against, one per sample; the full model's when None.
     """
     plans = [session.at(s.settings, s.graphs) for s in settings]
-    for _ in range(WARM_UP):
-        for plan in plans:
-            session.run(data.samples[0], plan=plan)
+    if data.score is None and references is None:
+        references = [session.run(sample, plan=plans[0]).outputs for sample in data.samples]
     records = [Record() for _ in plans]
-    for index, sample in enumerate(data.samples):
-        if data.score is not None:
-            reference: Outputs = {}
-        else:
-            reference = references[index] if references else session.run(sample, plan=plans[0]).outputs
-        for turn in range(len(plans)):
-            place = (index + turn) % len(plans)
-            answer = session.run(sample, plan=plans[place])
+    for done, (place, index, counts) in enumerate(in_blocks(len(plans), len(data.samples))):
+        answer = session.run(data.samples[index], plan=plans[place])
+        if counts:
             records[place].take(answer)
+            reference = references[index] if references and data.score is None else {}
             records[place].scores.append(score_answer(data, index, answer, reference))
-        progress("measuring", index + 1, len(data.samples))
+        progress("measuring", done + 1, count_calls(len(plans), len(data.samples)))
     memory = [_memory_mb(session, plan, data.samples[0]) for plan in plans]
     return [_rung(setting, record, mb) for setting, record, mb in zip(settings, records, memory, strict=True)]
 
@@ -116,7 +113,7 @@ def call_in_turn(
 ) -> list[Record]:
     """Return what every plan cost, call by call.
 
-    The plans take turns as in `measure`, and the first calls of each do not count.
+    The plans take turns as `in_blocks` says.
 
     Args:
         session: the opened bundle.
@@ -126,14 +123,38 @@ def call_in_turn(
         progress: told after every round.
     """
     records = [Record() for _ in plans]
-    for number in range(-WARM_UP, rounds):
-        for turn in range(len(plans)):
-            place = (number + turn) % len(plans)
-            answer = session.run(samples[number % len(samples)], plan=plans[place])
-            if number >= 0:
-                records[place].take(answer)
-        progress("measuring", max(0, number + 1), rounds)
+    for done, (place, number, counts) in enumerate(in_blocks(len(plans), rounds)):
+        answer = session.run(samples[number % len(samples)], plan=plans[place])
+        if counts:
+            records[place].take(answer)
+        progress("measuring", done + 1, count_calls(len(plans), rounds))
     return records
+
+
+def in_blocks(plans: int, calls: int) -> Iterator[tuple[int, int, bool]]:
+    """Yield the order in which plans are called: which plan, which of its calls, and whether that call counts.
+
+    Every plan makes a block of calls before the next takes its turn, as under a budget that stays the same; so a slow
+    moment of the machine falls on all of them. The first calls of a block do not count: they find the caches full of
+    another plan's weights, which can double the time of a cheap one. The order turns by one from block to block, so
+    that none always follows the same neighbour.
+
+    Args:
+        plans: how many take turns.
+        calls: of each plan that count.
+    """
+    for start in range(0, calls, BLOCK):
+        for turn in range(plans):
+            place = (start // BLOCK + turn) % plans
+            for _ in range(1 if start else WARM_UP):
+                yield place, start, False
+            for call in range(start, min(start + BLOCK, calls)):
+                yield place, call, True
+
+
+def count_calls(plans: int, calls: int) -> int:
+    """Return how many calls `in_blocks` yields, those that do not count included."""
+    return plans * (calls + WARM_UP + max(0, -(-calls // BLOCK) - 1))
 
 
 def cost_of(milliseconds: Sequence[float]) -> Cost:

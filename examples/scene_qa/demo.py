@@ -17,6 +17,7 @@ import sanderling
 from examples.scene_qa.data import draw_pair, is_right
 from sanderling.budget import Plan
 from sanderling.calibration.pareto import name as rung_name
+from sanderling.calibration.profile import count_calls, in_blocks
 from sanderling.cli import main as command
 from sanderling.manifest import FULL
 from sanderling.progress import ProgressLine
@@ -75,18 +76,19 @@ class Row:
 
 
 def answer_all(session: sanderling.Session, rows: Sequence[Row], questions: int) -> None:
-    """Ask every row every question, in turn, so that a slow moment of the machine falls on all of them."""
+    """Ask every row every question, taking turns, so that a slow moment of the machine falls on all of them."""
     progress = ProgressLine()
-    for number in range(questions):
-        image, question = draw_pair(FRESH_SEED, number)
-        for row in rows:
-            inputs = {"image": image, "text": question.text}
-            answer = session.run(inputs, budget=row.budget, plan=row.plan_now(session))
+    pairs = [draw_pair(FRESH_SEED, number) for number in range(questions)]
+    for done, (place, number, counts) in enumerate(in_blocks(len(rows), questions)):
+        row, (image, question) = rows[place], pairs[number]
+        inputs = {"image": image, "text": question.text}
+        answer = session.run(inputs, budget=row.budget, plan=row.plan_now(session))
+        if counts:
             row.last = answer.receipt.plan
             row.spent_ms.append(answer.receipt.spent_ms)
             row.tokens.append(answer.outputs["image_kept"].shape[1])
             row.right.append(is_right(answer.outputs, question.answer))
-        progress("answering fresh questions", number + 1, questions)
+        progress("answering fresh questions", done + 1, count_calls(len(rows), questions))
 
 
 def make_rows(session: sanderling.Session) -> list[Row]:

@@ -13,7 +13,17 @@ from toy_bundle import MODEL, write_toy
 from sanderling.bundle import Bundle
 from sanderling.calibration import profile
 from sanderling.calibration.dataset import Data
-from sanderling.calibration.profile import WARM_UP, Setting, call_in_turn, cost_of, is_full, measure, remeasure
+from sanderling.calibration.profile import (
+    WARM_UP,
+    Setting,
+    call_in_turn,
+    cost_of,
+    count_calls,
+    in_blocks,
+    is_full,
+    measure,
+    remeasure,
+)
 from sanderling.errors import InputError
 from sanderling.ladder import Rung
 from sanderling.session import Answer, Session
@@ -55,19 +65,31 @@ def silent(what: str, done: int, total: int) -> None:
     """Report no progress."""
 
 
-def test_settings_take_turns_and_the_order_turns_by_one(session: Session, log: list[tuple[int, int]]) -> None:
+def test_settings_take_turns_in_blocks_and_the_order_turns_by_one(
+    session: Session, log: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "BLOCK", 2)
+    monkeypatch.setattr(profile, "WARM_UP", 2)
     measure(session, SETTINGS, Data(samples(3), [0] * 3, lambda outputs, expected: 1.0, "accuracy"), silent)
-    warm_up, counted = log[: 3 * WARM_UP], log[3 * WARM_UP :]
-    assert warm_up == [(0, 8), (0, 4), (0, 1)] * WARM_UP
-    assert [tokens for _, tokens in counted] == [8, 4, 1, 4, 1, 8, 1, 8, 4]
-    assert [sample for sample, _ in counted] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    first = [(sample, tokens) for tokens in (8, 4, 1) for sample in (0, 0, 0, 1)]
+    second = [(2, tokens) for tokens in (4, 1, 8) for _ in range(2)]
+    assert log == first + second
+    assert count_calls(3, 3) == len(log)
+
+
+@pytest.mark.parametrize(("plans", "calls"), [(1, 1), (3, 10), (2, 25)])
+def test_every_plan_makes_every_call_that_counts_once(plans: int, calls: int) -> None:
+    order = list(in_blocks(plans, calls))
+    counted = [(place, call) for place, call, counts in order if counts]
+    assert sorted(counted) == [(place, call) for place in range(plans) for call in range(calls)]
+    assert len(order) == count_calls(plans, calls)
 
 
 def test_without_a_score_every_sample_is_held_against_the_first_setting(
     session: Session, log: list[tuple[int, int]]
 ) -> None:
     rungs = measure(session, SETTINGS, Data(samples(2)), silent)
-    assert log[3 * WARM_UP :] == [(0, 8), (0, 8), (0, 4), (0, 1), (1, 8), (1, 4), (1, 1), (1, 8)]
+    assert log[:2] == [(0, 8), (1, 8)]
     # Each output is a single positive number, so every cosine is 1.
     assert [rung.quality.score for rung in rungs] == pytest.approx([1.0, 1.0, 1.0])
 
@@ -87,7 +109,7 @@ def test_measured_rungs_have_what_was_asked_and_what_it_cost(session: Session, l
     assert all(rung.latency.samples == 4 and set(rung.components) == set(FULL) for rung in rungs)
     assert all(0 < rung.components["look"].p50_ms < rung.latency.p50_ms for rung in rungs)
     assert [rung.memory_mb for rung in rungs] == [None] * 3, "where the system does not tell, nothing is made up"
-    assert told == [("measuring", number, 4) for number in range(1, 5)]
+    assert told == [("measuring", number, len(told)) for number in range(1, len(told) + 1)]
     assert [is_full(rung) for rung in rungs] == [True, False, False]
 
 
@@ -116,9 +138,8 @@ def test_calls_in_turn_go_through_the_samples(session: Session, log: list[tuple[
     plans = [session.at(s.settings, s.graphs) for s in SETTINGS[:2]]
     records = call_in_turn(session, plans, samples(2), 4, silent)
     assert [len(record.spent_ms) for record in records] == [4, 4]
-    counted = log[2 * WARM_UP :]
-    assert counted == [(0, 8), (0, 4), (1, 4), (1, 8), (0, 8), (0, 4), (1, 4), (1, 8)]
-    assert len(log) == 2 * (WARM_UP + 4)
+    block = [0] * WARM_UP + [0, 1, 0, 1]
+    assert log == [(sample, tokens) for tokens in (8, 4) for sample in block]
 
 
 def test_percentiles() -> None:
