@@ -16,6 +16,7 @@ import numpy as np
 
 import sanderling
 from sanderling.calibration.compare import golden_sample
+from sanderling.calibration.profile import in_blocks
 from sanderling.engine import Engine
 from sanderling.machine import describe
 from sanderling.manifest import FULL
@@ -35,7 +36,7 @@ def open_engines(session: sanderling.Session) -> dict[str, Engine]:
 
 
 def call_overhead(session: sanderling.Session) -> tuple[float, float]:
-    """Return median microseconds of the bare engine calls and of `Session.run`, in turn.
+    """Return median microseconds of the bare engine calls and of `Session.run`, taking turns in blocks.
 
     The picture is prepared before; the text is tokenized inside `Session.run`, which the bare calls are spared.
     """
@@ -45,20 +46,18 @@ def call_overhead(session: sanderling.Session) -> tuple[float, float]:
     inputs = sample | {"image": prepared["pixel_values"]}
     components = session.manifest.model.components
     engines, plan = open_engines(session), session.at({})
-    bare: list[float] = []
-    ours: list[float] = []
-    for number in range(-20, ROUNDS):
+    spent: tuple[list[float], list[float]] = ([], [])
+    for place, _, counts in in_blocks(2, ROUNDS):
         begun = perf_counter()
-        values = dict(prepared)
-        for component in components:
-            values.update(engines[component.name].run({t.name: values[t.name] for t in component.inputs}))
-        between = perf_counter()
-        session.run(inputs, plan=plan)
-        ended = perf_counter()
-        if number >= 0:
-            bare.append((between - begun) * 1e6)
-            ours.append((ended - between) * 1e6)
-    return median(bare), median(ours)
+        if place == 0:
+            values = dict(prepared)
+            for component in components:
+                values.update(engines[component.name].run({t.name: values[t.name] for t in component.inputs}))
+        else:
+            session.run(inputs, plan=plan)
+        if counts:
+            spent[place].append((perf_counter() - begun) * 1e6)
+    return median(spent[0]), median(spent[1])
 
 
 def planning_us(session: sanderling.Session) -> float:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from sanderling.ladder import Ladder, Rung, front
 from sanderling.manifest import FULL, Trial
 
+NOISE = 1.05
+"""Medians this close are one speed: measured again, either may be the smaller."""
+
 RUNG = "rung"
 """Verdict of a trial that is in the ladder."""
 
@@ -15,7 +18,7 @@ def build_ladder(rungs: Sequence[Rung], metric: str) -> tuple[Ladder, tuple[Tria
     """Return the ladder and every trial with its verdict.
 
     A setting is admitted only if it was measured faster than the full model and nothing else, the plain baselines
-    included, is as fast and as good.
+    included, is as fast, within the noise of measuring, and as good.
 
     Args:
         rungs: everything measured, the full model first.
@@ -23,11 +26,20 @@ def build_ladder(rungs: Sequence[Rung], metric: str) -> tuple[Ladder, tuple[Tria
     """
     full = rungs[0]
     paying = [r for r in rungs if r is full or r.latency.p50_ms < full.latency.p50_ms]
-    best = front(paying)
+    best = _clear(front(paying))
     if full not in best:
         best = (*best, full)  # a cheaper rung scored as high; unlimited budgets still get the whole model
     trials = tuple(Trial(rung, _verdict(rung, full, best)) for rung in rungs)
     return Ladder(metric, best), trials
+
+
+def _clear(rungs: Sequence[Rung]) -> tuple[Rung, ...]:
+    """Return the rungs without those that a better one beside them costs hardly more than."""
+    kept: list[Rung] = []
+    for rung in reversed(rungs):
+        if not kept or kept[-1].latency.p50_ms > NOISE * rung.latency.p50_ms:
+            kept.append(rung)
+    return tuple(reversed(kept))
 
 
 def _verdict(rung: Rung, full: Rung, ladder: Sequence[Rung]) -> str:
@@ -36,7 +48,7 @@ def _verdict(rung: Rung, full: Rung, ladder: Sequence[Rung]) -> str:
     if rung.latency.p50_ms >= full.latency.p50_ms:
         return f"no faster than the full model: {rung.latency.p50_ms:.2f} ms against {full.latency.p50_ms:.2f} ms"
     cost, score = rung.latency.p50_ms, rung.quality.score
-    better = next(r for r in ladder if r.latency.p50_ms <= cost and r.quality.score >= score)
+    better = next(r for r in ladder if r.latency.p50_ms <= NOISE * cost and r.quality.score >= score)
     return f"{name(better, full)} is as fast and as good: {_figures(better)} against {_figures(rung)}"
 
 

@@ -31,7 +31,7 @@ class Reduce:
 
     reducers: tuple[str, ...] = ("random", "grid", "saliency", "merge")
     layers: tuple[int, ...] = ()
-    fractions: tuple[float, ...] = (0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.12)
+    fractions: tuple[float, ...] = (0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.12, 0.08)
 
     def requires(self, work: Work) -> str | None:
         """Return why no token can be left out of this model, or which option it cannot follow."""

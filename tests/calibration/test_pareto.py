@@ -31,3 +31,21 @@ def test_a_model_without_levers_has_one_rung() -> None:
     ladder, trials = build_ladder([FULL], "accuracy")
     assert ladder.rungs == (FULL,)
     assert [t.verdict for t in trials] == [RUNG]
+
+
+def test_a_rung_hardly_cheaper_than_a_better_one_is_left_out() -> None:
+    rungs = [FULL, rung("random@0", 2, 1.0, 0.5), rung("saliency@0", 2, 1.04, 0.9), rung("saliency@0", 4, 1.2, 0.94)]
+    ladder, trials = build_ladder(rungs, "accuracy")
+    assert [(r.graphs["vision"], r.settings["tokens.image"]) for r in ladder.rungs] == [
+        ("saliency@0", 2),
+        ("saliency@0", 4),
+        ("full", 16),
+    ]
+    assert "saliency@0 tokens.image=2 is as fast and as good" in trials[1].verdict
+
+
+def test_a_chain_of_close_rungs_keeps_its_ends_and_what_is_clearly_cheaper() -> None:
+    chain = [rung("saliency@0", n, 1.04**n, 0.5 + n / 100) for n in range(1, 5)]
+    ladder, trials = build_ladder([FULL, *chain], "accuracy")
+    assert [r.settings["tokens.image"] for r in ladder.rungs] == [2, 4, 16]
+    assert sum(t.verdict == RUNG for t in trials) == 3

@@ -34,8 +34,8 @@ def test_by_default_baselines_and_two_rules_at_the_two_preferred_sites(work: Wor
     rules = ("random", "grid", "saliency", "merge")
     assert {graph.name for graph in graphs} == {f"{rule}@{layer}" for rule in rules for layer in (0, 1)}
     assert all(graph.levers == ("tokens.image",) for graph in graphs)
-    # 0.75, 0.6, 0.5, 0.4, 0.3, 0.2 and 0.12 of 16 tokens, rounded.
-    assert {graph.settings for graph in graphs} == {(12, 10, 8, 6, 5, 3, 2)}
+    # 0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.12 and 0.08 of 16 tokens, rounded.
+    assert {graph.settings for graph in graphs} == {(12, 10, 8, 6, 5, 3, 2, 1)}
 
 
 @pytest.mark.parametrize(
