@@ -89,11 +89,9 @@ def _lower(graph: bytes, plan: GraphPlan, targets: Sequence[str]) -> Lowered:
         target = cast(Target, lookup.find("target", name))
         refusals = target.refusals(graph)
         if refusals:
-            first = refusals[0]
             raise UnsupportedError(
-                f"{name} cannot run component {plan.component!r}: operator {first.operator} at node {first.node!r}: "
-                f"{first.reason} ({len(refusals)} such nodes); leave {name} out of the recipe's targets, "
-                "or replace the operator"
+                f"{name} cannot run component {plan.component!r}: {refusals[0]} ({len(refusals)} such nodes); "
+                f"leave {name} out of the recipe's targets, or replace the operator"
             )
         stripped, weights, blobs = strip(target.lower(graph))
         member = f"graphs/{plan.component}/{plan.name}.{name}.onnx"
