@@ -71,7 +71,7 @@ class TensorRt:
         return rules.refusals(parse(graph))
 
     def lower(self, graph: bytes) -> bytes:
-        """Return the graph without `reduction="none"` on ScatterND, which the parser refuses although it is the default.
+        """Return the graph without `reduction="none"` on ScatterND, its default, which the parser refuses.
 
         A graph that needs no change comes back byte for byte.
         """

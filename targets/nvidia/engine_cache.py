@@ -101,7 +101,7 @@ class EngineCache:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"the engine cache {self.folder} cannot be made: {error.strerror}; name another folder in SANDERLING_CACHE"
+                f"the engine cache {self.folder} cannot be made: {error.strerror}; set SANDERLING_CACHE"
             ) from error
         write_whole(path, [_MAGIC, _LENGTH.pack(len(header)), header, engine])
         return path

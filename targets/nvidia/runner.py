@@ -83,13 +83,11 @@ class TensorRtEngine:
             raise InputError(f"input {name!r} is {array.dtype}, expected {self._formats[name]}")
         span = self._build.values.get(name)
         if span is not None and not (np.asarray(span.least) <= array).all() & (array <= np.asarray(span.most)).all():
-            raise InputError(
-                f"input {name!r} is {array.tolist()}; the engine was built for {span.least} to {span.most}"
-            )
+            raise InputError(f"input {name!r} is {array.tolist()}; it was built for {span.least} to {span.most}")
         if -1 in self._engine.get_tensor_shape(name) and not self._context.set_input_shape(name, array.shape):
             least, _, most = self._engine.get_tensor_profile_shape(name, 0)
             raise InputError(
-                f"input {name!r} has shape {list(array.shape)}; the engine was built for {tuple(least)} to {tuple(most)}"
+                f"input {name!r} has shape {list(array.shape)}; it was built for {tuple(least)} to {tuple(most)}"
             )
         if name in self._on_host:
             self._context.set_tensor_address(name, array.ctypes.data)

@@ -63,7 +63,7 @@ BRANCH = (
     "else_branch = e () => (float[2, 2] b) { b = Neg (x) }> }"
 )
 RANKS = (
-    "g (bool c, float[2, 2] x) => (float[] y) { y = If (c) <then_branch = t () => (float[2, 2] a) { a = Relu (x) }, "
+    "g (bool c, float[2, 2] x) => (float[a, b] y) { y = If (c) <then_branch = t () => (float[2, 2] a) { a = Relu (x) }, "
     "else_branch = e () => (float[%s] b) <int64[%d] s = {%s}> { b = Reshape (x, s) }> }"
 )
 COLLECT = (
@@ -84,7 +84,7 @@ LSTM = (
     "{ y = LSTM <hidden_size = 2, input_forget = %d> (x, w, r) }"
 )
 DROP = "g (float[4] x) => (float[4] y) <float r = {0.5}, bool t = {%d}> { y = Dropout (x, r, t) }"
-EINSUM = 'g (float[2, 2] a, float[2, 2] b) => (float[] y) { y = Einsum <equation = "%s"> (a, b) }'
+EINSUM = 'g (float[2, 2] a, float[2, 2] b) => (float[a, b] y) { y = Einsum <equation = "%s"> (a, b) }'
 
 CASES: list[Any] = [
     pytest.param(LONG % 3840, LONG % MOST_K, "TopK", "K is 3840; TensorRT takes at most 3839", id="TopK, K"),
@@ -177,8 +177,8 @@ CASES: list[Any] = [
         "CumSum", "its axis 'a' must be a constant", id="CumSum, axis",
     ),
     pytest.param(
-        "g (float[2, 4] x, int64[1] a) => (float[] y) { y = ReduceSum (x, a) }",
-        "g (float[2, 4] x) => (float[] y) <int64[1] a = {1}> { y = ReduceSum (x, a) }",
+        "g (float[2, 4] x, int64[1] a) => (float[a, b] y) { y = ReduceSum (x, a) }",
+        "g (float[2, 4] x) => (float[a, b] y) <int64[1] a = {1}> { y = ReduceSum (x, a) }",
         "ReduceSum", "its axes 'a' must be a constant", id="axes at run time",
     ),
     pytest.param(
