@@ -19,6 +19,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from sanderling.atomic import write_whole
 from sanderling.engine import Build
@@ -116,7 +117,7 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     )
 
 
-def _header(whole: bytes) -> tuple[dict[str, object] | None, int]:
+def _header(whole: bytes) -> tuple[dict[str, Any] | None, int]:
     """Return an entry's header and where its engine starts; None when it is not what `keep` writes."""
     fixed = len(_MAGIC) + _LENGTH.size
     if len(whole) < fixed or not whole.startswith(_MAGIC):

@@ -117,5 +117,5 @@ def _format(data_type: int) -> str:
     """Return a number format as the rest of this SDK spells it."""
     from onnx import TensorProto
 
-    name = TensorProto.DataType.Name(data_type).lower()
+    name: str = TensorProto.DataType.Name(data_type).lower()
     return {"float": "float32", "double": "float64"}.get(name, name)

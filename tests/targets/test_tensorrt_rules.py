@@ -63,7 +63,8 @@ BRANCH = (
     "else_branch = e () => (float[2, 2] b) { b = Neg (x) }> }"
 )
 RANKS = (
-    "g (bool c, float[2, 2] x) => (float[a, b] y) { y = If (c) <then_branch = t () => (float[2, 2] a) { a = Relu (x) }, "
+    "g (bool c, float[2, 2] x) => (float[a, b] y) { "
+    "y = If (c) <then_branch = t () => (float[2, 2] a) { a = Relu (x) }, "
     "else_branch = e () => (float[%s] b) <int64[%d] s = {%s}> { b = Reshape (x, s) }> }"
 )
 COLLECT = (
