@@ -58,8 +58,8 @@ class Diagnosis:
     machine: dict[str, str]
     device: str | None
     rows: tuple[Row, ...]
-    devices: tuple[Device, ...]
-    outdated: tuple[str, ...]
+    devices: tuple[Device, ...] = ()
+    outdated: tuple[str, ...] = ()
 
 
 def diagnose() -> Diagnosis:
