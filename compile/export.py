@@ -15,10 +15,16 @@ from sanderling.errors import UnsupportedError
 from sanderling.spec import Component
 
 OPSET = 20
-"""ONNX operator set that every supported engine reads."""
+"""ONNX operator set that every supported engine reads, when a device does not say otherwise."""
 
 
-def export(module: nn.Module, component: Component, example: Sequence[Tensor], levers: dict[str, int]) -> bytes:
+def export(
+    module: nn.Module,
+    component: Component,
+    example: Sequence[Tensor],
+    levers: dict[str, int],
+    opset: int = OPSET,
+) -> bytes:
     """Return a component as a serialised ONNX model.
 
     Args:
@@ -26,9 +32,11 @@ def export(module: nn.Module, component: Component, example: Sequence[Tensor], l
         component: its inputs and outputs by name; named axes stay free in the graph.
         example: one tensor per input, to trace with.
         levers: lever name -> setting to trace with; each becomes a scalar input of that name.
+        opset: ONNX operator set to write, such as the highest that a device's engines read.
 
     Raises:
-        UnsupportedError: the module cannot be exported; the message names the component and the cause.
+        UnsupportedError: the module cannot be exported, or not in that operator set; the message names the component
+            and the cause.
     """
     scalars = [torch.tensor(setting) for setting in levers.values()]
     names = [tensor.name for tensor in component.inputs] + list(levers)
@@ -41,7 +49,7 @@ def export(module: nn.Module, component: Component, example: Sequence[Tensor], l
                 (*(tensor.clone() for tensor in example), *scalars),
                 dynamo=True,
                 verbose=False,
-                opset_version=OPSET,
+                opset_version=opset,
                 input_names=names,
                 output_names=[tensor.name for tensor in component.outputs],
                 dynamic_shapes=tuple(free),
@@ -53,6 +61,12 @@ def export(module: nn.Module, component: Component, example: Sequence[Tensor], l
         ) from error
     if program is None:
         raise UnsupportedError(f"component {component.name!r}: the exporter returned no program")
+    written = program.model_proto.opset_import[0].version
+    if written != opset:  # where it cannot convert, the exporter logs so and leaves the set that it knows
+        raise UnsupportedError(
+            f"component {component.name!r} can be written in opset {written} and not in {opset}; "
+            "choose a device whose engines read that, or replace the operators that are newer"
+        )
     serialised: bytes = program.model_proto.SerializeToString(deterministic=True)
     return serialised
 
@@ -72,12 +86,14 @@ def _cause(error: BaseException) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's progress notes and deprecation warnings about its own code off the user's screen."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -130,11 +130,9 @@ class _Lowering:
     def _check(self, target: Target, graph: bytes) -> None:
         refusals = target.refusals(graph)
         if refusals:
-            first = refusals[0]
             raise UnsupportedError(
-                f"{target.name} cannot run component {self._plan.component!r}: operator {first.operator} at node "
-                f"{first.node!r}: {first.reason} ({len(refusals)} such nodes); leave {target.name} out of the recipe's "
-                "targets, or replace the operator"
+                f"{target.name} cannot run component {self._plan.component!r}: {refusals[0]} ({len(refusals)} such "
+                f"nodes); leave {target.name} out of the recipe's targets, or replace the operator"
             )
 
     def _add(self, target: Target, number_format: str, graph: bytes) -> None:

@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from sanderling import lookup, machine
-from sanderling.engine import OpenOptions, opener
+from sanderling.device import Device
+from sanderling.engine import Opener, OpenOptions, opener
 from sanderling.errors import SanderlingError, UnsupportedError
 
 SMALL_GRAPH = bytes.fromhex(
@@ -33,11 +34,13 @@ class Row:
         name: file name in `targets/`.
         status: PASS when it opened and ran a graph here and the answer was right.
         reason: why not, and what to do about it; "" for PASS.
+        caution: what has not been shown about the target yet, here or anywhere; "" for nothing.
     """
 
     name: str
     status: Literal["PASS", "FAIL"]
     reason: str
+    caution: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,19 +49,25 @@ class Diagnosis:
 
     Attributes:
         machine: what the machine says of itself, as `machine.describe`.
-        device: the device file that fits it, or None when none does.
+        device: the device file that a compile here chooses, or None when none fits.
         rows: one per target.
+        devices: every device file that fits, the most specific first.
+        outdated: one sentence for every engine that is older than the chosen device file supports.
     """
 
     machine: dict[str, str]
     device: str | None
     rows: tuple[Row, ...]
+    devices: tuple[Device, ...] = ()
+    outdated: tuple[str, ...] = ()
 
 
 def diagnose() -> Diagnosis:
     """Return what the machine is and which targets work on it, after trying each."""
     rows = tuple(_examine(target) for target in lookup.names("target"))
-    return Diagnosis(machine.describe(), _device(), rows)
+    devices, chosen = machine.fitting_devices(), _device()
+    outdated = [told for device in devices if device.name == chosen for told in machine.outdated(device)]
+    return Diagnosis(machine.describe(), chosen, rows, devices, tuple(outdated))
 
 
 def _device() -> str | None:
@@ -68,14 +77,19 @@ def _device() -> str | None:
         return None
 
 
-def _examine(target: str) -> Row:
-    missing = opener(target).missing()
-    if missing is not None:
-        return Row(target, "FAIL", missing)
+def _examine(name: str) -> Row:
+    target = opener(name)
+    reason = target.missing() or _trial(target)
+    return Row(name, "FAIL" if reason else "PASS", reason, target.caution)
+
+
+def _trial(target: Opener) -> str:
+    """Return what is wrong with a target that is installed, or ""."""
     try:
-        answer = opener(target).open(SMALL_GRAPH, OpenOptions(threads=1)).run({"x": _INPUT})["y"]
+        engine = target.open(SMALL_GRAPH, OpenOptions(threads=1, processor=target.processor))
+        answer = engine.run({"x": _INPUT})["y"]
     except (SanderlingError, RuntimeError, OSError) as error:
-        return Row(target, "FAIL", f"{type(error).__name__}: {error}")
+        return f"{type(error).__name__}: {error}"
     if not np.array_equal(answer, _ANSWER):
-        return Row(target, "FAIL", f"answered {answer.tolist()}, expected {_ANSWER.tolist()}; reinstall the engine")
-    return Row(target, "PASS", "")
+        return f"answered {answer.tolist()}, expected {_ANSWER.tolist()}; reinstall the engine"
+    return ""

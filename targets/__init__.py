@@ -16,11 +16,21 @@ class Refusal:
         operator: ONNX operator type, such as "NonZero".
         node: name of the node in the graph.
         reason: what the target lacks, in one sentence.
+        source: the line of Python that the node comes from, such as "model.py:45"; "" when the graph does not say.
+        instead: the form that the target takes; "" when we have none.
     """
 
     operator: str
     node: str
     reason: str
+    source: str = ""
+    instead: str = ""
+
+    def __str__(self) -> str:
+        """Return the refusal as one sentence."""
+        written = f" ({self.source})" if self.source else ""
+        rewrite = f"; instead, {self.instead}" if self.instead else ""
+        return f"operator {self.operator} at node {self.node!r}{written}: {self.reason}{rewrite}"
 
 
 class Target(Opener, Protocol):

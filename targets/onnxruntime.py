@@ -26,6 +26,8 @@ class OnnxRuntime:
     """The target for `pip install onnxruntime` and its builds for other processors."""
 
     name: str = "onnxruntime"
+    processor: str = "CPU"
+    caution: str = ""
 
     def missing(self) -> str | None:
         """Return what to install, or None when ONNX Runtime is here."""

@@ -18,6 +18,8 @@ class OpenVino:
     """The target for `pip install openvino`."""
 
     name: str = "openvino"
+    processor: str = "CPU"
+    caution: str = ""
 
     def missing(self) -> str | None:
         """Return what to install, or None when OpenVINO is here."""

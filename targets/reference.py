@@ -19,6 +19,8 @@ class Reference:
     """The target that others are compared with."""
 
     name: str = "reference"
+    processor: str = "CPU"
+    caution: str = ""
 
     def missing(self) -> str | None:
         """Return what to install, or None when the onnx library is here."""

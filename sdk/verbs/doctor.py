@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
 
 from sanderling.tables import table
 from sanderling.verb import Outcome, Verb
@@ -11,7 +12,8 @@ _DESCRIPTION = """
 Say what this machine is, which device file fits it, and for every engine whether it works here.
 
 Each engine is opened and asked to run a tiny graph, so PASS means that it ran. A FAIL has its reason and what to
-install. The exit code is 1 when no engine works.
+install; caution is what has not been shown about a target yet, on any machine. The exit code is 1 when no engine
+works.
 
 Example:
 
@@ -30,16 +32,26 @@ def _run(arguments: Namespace) -> Outcome:
     found = diagnose()
     works = any(row.status == "PASS" for row in found.rows)
     facts = table(("machine", ""), list(found.machine.items()))
-    engines = table(("engine", "status", "reason"), [(row.name, row.status, row.reason) for row in found.rows])
+    engines = table(
+        ("engine", "status", "reason", "caution"),
+        [(row.name, row.status, row.reason, row.caution) for row in found.rows],
+    )
     device = found.device or "none; add one to targets/devices"
+    fitting = table(
+        ("device file that fits", "runs on", "engines", "formats to try"),
+        [(each.name, each.processor, " ".join(each.targets), " ".join(each.formats)) for each in found.devices],
+    )
+    outdated = "".join(f"\n  {told}" for told in found.outdated)
     verdict = "" if works else "\n\nNo engine works here; install one: pip install 'sanderling[onnxruntime]'"
     return Outcome(
         data={
             "machine": dict(found.machine),
             "device": found.device,
-            "targets": [{"name": row.name, "status": row.status, "reason": row.reason} for row in found.rows],
+            "devices": [each.name for each in found.devices],
+            "outdated": list(found.outdated),
+            "targets": [asdict(row) for row in found.rows],
         },
-        text=f"{facts}\n\n  device file that fits: {device}\n\n{engines}{verdict}",
+        text=f"{facts}\n\n  device file that fits: {device}{outdated}\n\n{fitting}\n\n{engines}{verdict}",
         exit_code=0 if works else 1,
     )
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sanderling.targets.rules.graph_facts import inferred
+
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
@@ -26,9 +28,6 @@ _SWAPS = ((1, 0, 2), (0, 2, 1, 3))
 
 _RANK = 5
 """The smallest rank that the kernel does not take."""
-
-_LONGEST_SHAPE_BYTES = 1024
-"""Constants up to this size may be shapes; inferring with the larger ones left out takes a tenth of the time."""
 
 
 def hide_square_transposes(model: ModelProto) -> tuple[ModelProto, int]:
@@ -57,14 +56,7 @@ def hide_square_transposes(model: ModelProto) -> tuple[ModelProto, int]:
 
 def _static_lengths(model: ModelProto) -> dict[str, tuple[int, ...]]:
     """Return value name -> lengths, with 0 for an axis known only at run time."""
-    import onnx
-
-    light = onnx.ModelProto()
-    light.CopyFrom(model)
-    for weight in light.graph.initializer:
-        if len(weight.raw_data) > _LONGEST_SHAPE_BYTES:
-            weight.ClearField("raw_data")
-    graph = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+    graph = inferred(model)
     return {
         value.name: tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)
         for value in (*graph.input, *graph.value_info, *graph.output)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny_models import Step, looped
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sanderling.compile.blocks.reduce import number_to_keep
 from sanderling.compile.export import OPSET, export
@@ -108,3 +109,30 @@ def test_the_exporter_s_own_words_stay_off_the_screen(capfd: pytest.CaptureFixtu
         export(Step().eval(), STEP, (torch.zeros(2, 8), torch.zeros(2, 8)), {})
     assert capfd.readouterr() == ("", "")
     assert logging.getLogger("torch.onnx").level == before
+
+
+class Padded(nn.Module):
+    """Pads by one; the exporter has no way to write that for operator sets before 18."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.pad(x, (1, 1))
+
+
+@pytest.mark.parametrize("opset", [17, 18, 20])
+def test_it_writes_the_operator_set_that_it_is_asked_for(opset: int) -> None:
+    step, _ = looped()
+    example = (torch.randn(2, 8), torch.randn(2, 8))
+    graph = export(step, STEP, example, {}, opset)
+    assert [entry.version for entry in onnx.load_from_string(graph).opset_import] == [opset]
+    answer = opener("onnxruntime").open(graph, OpenOptions(threads=1))
+    feed = dict(zip(("state", "condition"), (tensor.numpy() for tensor in example), strict=True))
+    with torch.no_grad():
+        # Sums of 16 products in float32.
+        np.testing.assert_allclose(answer.run(feed)["next_state"], step(*example).numpy(), atol=1e-6)
+
+
+def test_an_operator_set_that_the_exporter_cannot_reach_is_refused_with_both_numbers() -> None:
+    component = Component("pad", (STATE,), (TensorSpec("y", "float32", ("batch", 10)),))
+    assert export(Padded(), component, (torch.randn(2, 8),), {}, 18)
+    with pytest.raises(UnsupportedError, match="component 'pad' can be written in opset 18 and not in 17"):
+        export(Padded(), component, (torch.randn(2, 8),), {}, 17)

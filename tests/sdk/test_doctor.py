@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sanderling import doctor, lookup, machine
-from sanderling.engine import AnyArray, Engine, OpenOptions
+from sanderling.engine import AnyArray, Engine, OpenOptions, opener
 from sanderling.errors import UnsupportedError
 
 
@@ -20,6 +20,8 @@ class Broken:
 
     answer: AnyArray | Exception
     name: str = "onnxruntime"
+    processor: str = "CPU"
+    caution: str = ""
 
     def missing(self) -> str | None:
         return None
@@ -46,13 +48,30 @@ def test_the_small_graph_is_what_its_docstring_says() -> None:
     assert model.SerializeToString(deterministic=True) == doctor.SMALL_GRAPH
 
 
-def test_every_target_passes_here() -> None:
+def test_every_target_that_is_here_passes_and_the_others_say_what_is_missing() -> None:
     found = doctor.diagnose()
+    missing = {name: opener(name).missing() for name in lookup.names("target")}
     assert [(row.name, row.status, row.reason) for row in found.rows] == [
-        (name, "PASS", "") for name in lookup.names("target")
+        (name, "FAIL" if reason else "PASS", reason or "") for name, reason in missing.items()
     ]
+    assert {row.name for row in found.rows if row.status == "PASS"} >= {"onnxruntime", "openvino", "reference"}
     assert found.device == machine.fitting_device()
     assert found.machine == machine.describe()
+
+
+def test_it_shows_every_device_file_that_fits_and_what_has_never_run() -> None:
+    found = doctor.diagnose()
+    assert found.device in [device.name for device in found.devices]
+    assert machine.architecture() in [device.name for device in found.devices]
+    assert found.outdated == ()
+    assert {row.name: row.caution for row in found.rows if row.caution} == {
+        "tensorrt": "has never run on a real GPU; see targets/tensorrt.py"
+    }
+
+
+def test_an_engine_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "outdated", lambda device: (f"onnxruntime 1.10 is too old for {device.name}",))
+    assert doctor.diagnose().outdated == (f"onnxruntime 1.10 is too old for {machine.fitting_device()}",)
 
 
 @pytest.mark.parametrize(("name", "library"), [("onnxruntime", "onnxruntime"), ("reference", "onnx.reference")])
@@ -87,4 +106,5 @@ def test_a_machine_without_a_device_file_is_still_examined(monkeypatch: pytest.M
     monkeypatch.setattr(machine, "architecture", lambda: "riscv64")
     found = doctor.diagnose()
     assert found.device is None
-    assert {row.status for row in found.rows} == {"PASS"}
+    assert found.devices == ()
+    assert "PASS" in {row.status for row in found.rows}

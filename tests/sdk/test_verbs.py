@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from command import damage, sanderling
 
+from sanderling import machine
 from sanderling.bundle import Bundle, replace_member
 from sanderling.codec import to_json
 from sanderling.doctor import Diagnosis, Row
@@ -249,6 +250,18 @@ class TestReadInputs:
 
 
 class TestDoctor:
+    def test_it_shows_the_devices_that_fit_and_what_is_too_old(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(machine, "outdated", lambda device: ("onnxruntime 1.10 is older than 1.20",))
+        shown = sanderling(capsys, "doctor").out
+        assert "onnxruntime 1.10 is older than 1.20" in shown
+        assert "has never run on a real GPU" in shown
+        told = sanderling(capsys, "doctor", "--json").json
+        assert told["devices"] == [device.name for device in machine.fitting_devices()]
+        assert told["outdated"] == ["onnxruntime 1.10 is older than 1.20"]
+        assert [row["name"] for row in told["targets"] if row["caution"]] == ["tensorrt"]
+
     @pytest.mark.parametrize(("status", "code"), [("PASS", 0), ("FAIL", 1)])
     def test_exit_code_says_whether_an_engine_works(
         self, status: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

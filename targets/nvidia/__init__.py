@@ -1,0 +1,1 @@
+"""What the target tensorrt is made of: CUDA's driver, building engines, keeping them, running them."""
