@@ -58,7 +58,21 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--device", metavar="NAME", help="a file in targets/devices; the one that fits here when left out"
     )
-    parser.add_argument("--recipe", metavar="FILE", type=Path, help="a YAML recipe: passes, targets, threads, budget")
+    parser.add_argument(
+        "--recipe",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a YAML recipe: passes, targets, budget, goals; several are tried in turn until one reaches its goals",
+    )
+    parser.add_argument(
+        "--exclude",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="a layer that stays in float32 whatever the recipe's formats, as `sanderling compare --layers` suggests",
+    )
     parser.add_argument("--data", metavar="MODULE:FUNCTION", help="a function that returns the data to measure on")
 
 
@@ -67,18 +81,21 @@ def _run(arguments: Namespace) -> Outcome:
     if arguments.device is not None:
         lookup.find("device", arguments.device)
     from sanderling.calibration.dataset import from_reference
-    from sanderling.compile.pipeline import compile_model
-    from sanderling.compile.recipe import read_recipe
+    from sanderling.compile.recipe import Recipe, read_recipe
+    from sanderling.compile.search import compile_first, excluding
 
     see_current_folder()
     progress = Notes()
-    path = compile_model(
+    recipes = [(str(file), read_recipe(file)) for file in arguments.recipe] or [("default", Recipe())]
+    if arguments.exclude:
+        recipes = [(name, excluding(recipe, arguments.exclude)) for name, recipe in recipes]
+    path = compile_first(
         arguments.source,
         arguments.output,
+        recipes,
+        progress=progress,
         evaluation=None if arguments.data is None else from_reference(arguments.data),
         device=arguments.device,
-        recipe=None if arguments.recipe is None else read_recipe(arguments.recipe),
-        progress=progress,
     )
     return _outcome(path, progress.notes)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any
 
 from sanderling.bundle import Bundle
+from sanderling.codec import plain
 from sanderling.engine import usable_cores
-from sanderling.errors import UnknownNameError, UnsupportedError
+from sanderling.errors import RecipeError, UnknownNameError, UnsupportedError
 from sanderling.ladder import Ladder
 from sanderling.manifest import FLOAT32, Drift, Manifest, Measured, Placement
 from sanderling.opening import same_everywhere
@@ -14,23 +16,99 @@ from sanderling.options import add_bundle
 from sanderling.tables import graphs_words, settings_words, table
 from sanderling.verb import Outcome, Verb
 
+if TYPE_CHECKING:
+    from sanderling.compile.locate import Row
+
 _DESCRIPTION = """
 Answer the golden cases inside a bundle on every engine it has a form for and that is installed here, and show how far
 each output is from the source model's. The exit code is 1 when one is outside its bound.
+
+With --layers the full graph of one component is walked tensor by tensor instead: float32 against another number format
+that the bundle has it in. The first tensor below the bound is named, and the layers to exclude; compile again with
+--exclude and their patterns.
 
 Example:
 
   sanderling compare model.sand
   sanderling compare model.sand --targets onnxruntime,openvino
+  sanderling compare model.sand --layers vision --format int8_static --data mypackage.data:evaluation
 """
+
+_MOST_SAMPLES = 16
+"""Of `--data`, that are walked with."""
 
 
 def _configure(parser: ArgumentParser) -> None:
     add_bundle(parser)
     parser.add_argument("--targets", metavar="A,B", help="only these engines; all must be installed")
+    parser.add_argument("--layers", metavar="COMPONENT", help="walk this component layer by layer instead")
+    parser.add_argument("--format", metavar="NAME", help="with --layers: the number format to hold against float32")
+    parser.add_argument(
+        "--bound", type=float, metavar="COSINE", help="with --layers: what every tensor has to keep; 0.999 by default"
+    )
+    parser.add_argument("--data", metavar="MODULE:FUNCTION", help="with --layers: samples; the self-test's by default")
 
 
 def _run(arguments: Namespace) -> Outcome:
+    if arguments.layers is not None:
+        return _walk(arguments)
+    for option in ("format", "bound", "data"):
+        if getattr(arguments, option) is not None:
+            raise RecipeError(f"--{option} is about layers; give --layers COMPONENT too, or leave it out")
+    return _compare(arguments)
+
+
+def _walk(arguments: Namespace) -> Outcome:
+    from sanderling.calibration.dataset import from_reference
+    from sanderling.compile.locate_bundle import locate_in
+    from sanderling.selftest import golden_sample
+
+    if arguments.targets is not None or arguments.format is None:
+        raise RecipeError("--layers needs --format NAME and takes no --targets")
+    bound = 0.999 if arguments.bound is None else arguments.bound
+    if not 0 < bound <= 1:
+        raise RecipeError(f"--bound is {bound}, expected a cosine above 0 and up to 1, such as 0.999")
+    with Bundle.open(arguments.bundle) as bundle:
+        given = [golden_sample(bundle)] if arguments.data is None else from_reference(arguments.data).samples
+        found = locate_in(bundle, arguments.layers, arguments.format, given[:_MOST_SAMPLES], bound)
+    first, exclude = found.located.first, found.located.exclude
+    head = ("tensor", "operator", "cosine", "SNR dB", "worst sample", "")
+    cells = [
+        (
+            r.node,
+            r.operator,
+            f"{r.cosine:.6f}",
+            f"{r.snr_db:.1f}",
+            str(r.worst_sample),
+            "<- first" if r is first else "",
+        )
+        for r in found.located.rows
+    ]
+    name = f"{arguments.layers} in {arguments.format} on {found.variant.target}"
+    verdict = f"{name}: every tensor keeps a cosine of {bound:g}"
+    if first is not None:
+        patterns = " ".join(f"--exclude '{pattern}'" for pattern in exclude)
+        verdict = f"{name} drifts first at {first.node} ({first.operator}, {first.cosine:.6f}); retry with {patterns}"
+    return Outcome(
+        data={
+            "component": arguments.layers,
+            "format": arguments.format,
+            "rows": [_row_data(row) for row in found.located.rows],
+            "first": None if first is None else first.node,
+            "exclude": list(exclude),
+        },
+        text="\n".join([table(head, cells), "", verdict]),
+        exit_code=0 if first is None else 1,
+    )
+
+
+def _row_data(row: Row) -> dict[str, Any]:
+    fields: dict[str, Any] = plain(row)
+    # JSON has no infinity: nothing differs, or there is no signal to compare the noise with.
+    return {name: None if value in (float("inf"), float("-inf")) else value for name, value in fields.items()}
+
+
+def _compare(arguments: Namespace) -> Outcome:
     from sanderling.calibration.compare import compare
     from sanderling.calibration.reprofile import usable_targets
     from sanderling.progress import ProgressLine
