@@ -7,16 +7,20 @@ answer.outputs["image_embeddings"], answer.receipt
 
 from sanderling.budget import Budget, Plan
 from sanderling.bundle import Bundle
+from sanderling.device_budget import DeviceBudget
 from sanderling.errors import (
     BudgetError,
     BudgetTooSmallError,
     BundleError,
     CheckFailedError,
     CheckpointError,
+    DeadlineMissedError,
+    DeviceFullError,
     DriftError,
     InputError,
     InternalError,
     MissingExtraError,
+    ReceiptsLostError,
     RecipeError,
     SanderlingError,
     UnknownNameError,
@@ -24,6 +28,7 @@ from sanderling.errors import (
     UserError,
 )
 from sanderling.receipt import Receipt
+from sanderling.receipts import ReceiptLog
 from sanderling.session import Answer, Session, load
 
 __version__ = "0.1.0"
@@ -37,12 +42,17 @@ __all__ = [
     "BundleError",
     "CheckFailedError",
     "CheckpointError",
+    "DeadlineMissedError",
+    "DeviceBudget",
+    "DeviceFullError",
     "DriftError",
     "InputError",
     "InternalError",
     "MissingExtraError",
     "Plan",
     "Receipt",
+    "ReceiptLog",
+    "ReceiptsLostError",
     "RecipeError",
     "SanderlingError",
     "Session",

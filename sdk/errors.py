@@ -4,15 +4,18 @@ SanderlingError
 ├── UserError                 something given to us has to change        (exit code 2)
 │   ├── InputError            an input of a call: name, shape, dtype, content
 │   ├── BudgetError           a budget that makes no sense
-│   │   └── BudgetTooSmallError   a budget no rung of the ladder can meet
+│   │   ├── BudgetTooSmallError   a budget no rung of the ladder can meet
+│   │   └── DeviceFullError       a session that the device it shares has no room for
 │   ├── BundleError           a bundle that is damaged, unsafe or too new
 │   ├── CheckpointError       weights or configuration that cannot be read or disagree
 │   ├── RecipeError           a recipe, goal or option that cannot be followed
 │   ├── UnknownNameError      a name that nothing here answers to
 │   ├── UnsupportedError      a graph that a target cannot run
-│   └── MissingExtraError     a library that is not installed
+│   ├── MissingExtraError     a library that is not installed
+│   └── ReceiptsLostError     receipts that could not be written
 ├── CheckFailedError          a check ran and its answer is no           (exit code 1)
-│   └── DriftError            outputs moved further than their bound
+│   ├── DriftError            outputs moved further than their bound
+│   └── DeadlineMissedError   a call took longer than its budget, which asked to be told so
 └── InternalError             our own mistake; please report it          (exit code 3)
 
 try:
@@ -25,6 +28,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sanderling.session import Answer
 
 
 class SanderlingError(Exception):
@@ -57,6 +64,10 @@ class BudgetTooSmallError(BudgetError):
     def __init__(self, message: str, cheapest_ms: float) -> None:
         super().__init__(message)
         self.cheapest_ms = cheapest_ms
+
+
+class DeviceFullError(BudgetError):
+    """A session asks for more memory or time than the device it shares has left."""
 
 
 class BundleError(UserError):
@@ -96,6 +107,10 @@ class MissingExtraError(UserError):
         self.extra = extra
 
 
+class ReceiptsLostError(UserError):
+    """Receipts could not be written, because the disk is full, say; the message says how many are lost."""
+
+
 class CheckFailedError(SanderlingError):
     """A check ran and its answer is no."""
 
@@ -104,6 +119,18 @@ class CheckFailedError(SanderlingError):
 
 class DriftError(CheckFailedError):
     """Outputs moved further from the source model than their bound; the message names the first that did."""
+
+
+class DeadlineMissedError(CheckFailedError):
+    """A call took longer than its budget allowed, and the budget says `on_miss="error"`.
+
+    Attributes:
+        answer: the late `Answer`, outputs and receipt.
+    """
+
+    def __init__(self, message: str, answer: Answer) -> None:
+        super().__init__(message)
+        self.answer = answer
 
 
 class InternalError(SanderlingError):

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sanderling.budget import Budget
+from sanderling.cost_model import CostModel
 from sanderling.ladder import Ladder, Rung
 from sanderling.spec import ModelSpec, SiteKind
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the manifest's form; a bundle with a higher one is refused."""
 
 FULL = "full"
@@ -227,6 +228,7 @@ class Measured:
         trials: everything measured, admitted or not.
         drift: engines against the source model.
         placement_costs: why each graph runs where it does.
+        cost_model: predicts settings between the measured ones; None when too few were measured.
     """
 
     device: str
@@ -238,3 +240,4 @@ class Measured:
     trials: tuple[Trial, ...] = field(default=())
     drift: tuple[Drift, ...] = field(default=())
     placement_costs: tuple[PlacementCost, ...] = field(default=())
+    cost_model: CostModel | None = None
