@@ -162,7 +162,9 @@ def _levers_of(manifest: Manifest) -> dict[tuple[str, str], tuple[str, ...]]:
         component = manifest.model.component(graph.component)
         fed = {lever for t in component.inputs for lever in reach.get(written_by.get(t.name, ""), set())}
         depends = fed | set(graph.levers) | ({component.loop.lever} if component.loop else set())
-        found[graph.component, graph.name] = tuple(lever.name for lever in manifest.model.levers if lever.name in depends)
+        found[graph.component, graph.name] = tuple(
+            lever.name for lever in manifest.model.levers if lever.name in depends
+        )
     return found
 
 

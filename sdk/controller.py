@@ -12,8 +12,8 @@ _Z90 = NormalDist().inv_cdf(0.9)
 class Controller:
     """Keeps a running slowdown, quick to notice a slower device and slow to trust a faster one.
 
-    Two numbers are held: `slowdown`, the median ratio of measured to predicted cost, and `tail`, by how much the ratio's
-    90th percentile exceeds it. Both move only when the latest calls leave a band around them that is as wide as chance
+    Two numbers are held: `slowdown`, the median ratio of measured to predicted cost, and `tail`, by how much the
+    ratio's 90th percentile exceeds it. Both move only when the latest calls leave a band around them that is as wide as chance
     makes one window of calls differ from the next, so plans do not flicker.
 
     * Quick down: three calls in a row that are all slower than noise explains raise the slowdown to the middle one; one
@@ -98,7 +98,7 @@ class Controller:
         slowdown = self.slowdown if now_s is None else self._faded(now_s)
         if self.tail == 1.0 or percentile <= 50:
             return slowdown
-        present = self.tail ** (_z(percentile) / _Z90)
+        present = math.exp(math.log(self.tail) * _z(percentile) / _Z90)
         return slowdown * max(1.0, present / idle_tail)
 
     def _look_at_window(self) -> None:
@@ -111,37 +111,58 @@ class Controller:
         if lower > self.slowdown * band:
             self._rise(lower)
         elif max(1.0, middle) * band < self.slowdown and self._calls >= self._not_before:
-            newer = sorted(list(self._ratios)[self.WINDOW // 2 :])
-            self.slowdown = max(1.0, newer[len(newer) // 2])
+            newer = list(self._ratios)[self.WINDOW // 2 :]
             self._fell = self._calls
+            self._move(sorted(newer)[len(newer) // 2])
+            self._ratios.clear()
+            self._ratios.extend(newer)
 
     def _look_at_spread(self) -> None:
-        """Move the tail if the calls' 90th percentile left the band around it, which is wider below than above."""
+        """Move the tail if the calls' 90th percentile left the band around it, which is wider below than above.
+
+        As these are more calls than a window has, their median may also move the slowdown by less than a window's can.
+        """
         self._next_look = self._calls + self.SPREAD_WINDOW
         ordered = sorted(self._spread)
-        tail, held = math.log(max(1.0, ordered[int(0.9 * len(ordered))])), math.log(self.tail)
+        lower, middle, high = (
+            ordered[i] for i in ((len(ordered) - 1) // 2, len(ordered) // 2, int(0.9 * len(ordered)))
+        )
+        tail, held = math.log(max(1.0, high / max(1.0, lower))), math.log(self.tail)
         if tail > 1.25 * held + 0.02 or tail < 0.6 * held - 0.01:
             self.tail = math.exp(tail)
+        band = math.exp(max(0.03, 0.37 * math.log(self.tail)))  # three standard errors, as for a window
+        if len(ordered) < self.SPREAD_WINDOW:
+            return
+        if lower > band:
+            self._move(self.slowdown * lower)
+        elif middle * band < 1 < self.slowdown and self._calls >= self._not_before:
+            self._move(self.slowdown * middle)
 
     def _rise(self, ratio: float) -> None:
         rash = self._calls - self._fell < self.WINDOW
         self._patience = min(self.MOST_PATIENCE, 2 * self._patience) if rash else 1
         self._not_before = self._calls + self._patience * self.WINDOW
-        self.slowdown = max(1.0, ratio)
         self._ratios.clear()
+        self._move(ratio)
+
+    def _move(self, ratio: float) -> None:
+        """Hold another slowdown; the spread around the one before says nothing of the spread around it."""
+        self.slowdown = max(1.0, ratio)
+        self._spread.clear()
+        self._next_look = self._calls + (self.SPREAD_WINDOW if self.tail > 1 else self.WINDOW)
 
     def _faded(self, now_s: float) -> float:
         """Return the slowdown as it is to be believed now."""
         if self._last_s is None or now_s - self._last_s < self.PAUSE_S:
             return self.slowdown  # a clock that went backwards is no pause
         pause_s = now_s - self._last_s - self.PAUSE_S
-        return 1.0 + (self.slowdown - 1.0) * 0.5 ** (pause_s / self.HALF_LIFE_S)
+        return 1.0 + (self.slowdown - 1.0) * math.exp2(-pause_s / self.HALF_LIFE_S)
 
     def _wake(self, now_s: float) -> None:
         faded = self._faded(now_s)
         if faded != self.slowdown:
-            self.slowdown = faded
             self._ratios.clear()
+            self._move(faded)
         self._last_s = now_s
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import pairwise, product
 
 from sanderling.ladder import Cost, Ladder, Quality, Rung, front
 
@@ -148,7 +148,7 @@ def refined(ladder: Ladder, model: CostModel | None) -> Ladder:
     if model is None or model.error is None or model.error > TRUSTED:
         return ladder
     found: list[Rung] = []
-    for lower, upper in zip(ladder.rungs, ladder.rungs[1:], strict=False):
+    for lower, upper in pairwise(ladder.rungs):
         found += _between(lower, upper, model, model.error)
     if not found:
         return ladder

@@ -38,8 +38,8 @@ class ReceiptLog:
             ...
 
     Every line goes to the operating system at once, so what was written outlives a crash of the process. A line that
-    cannot be written, because the disk is full, say, never stops a call: it is counted in `lost`, the next line that can
-    be written tells how many are missing, and `close` raises if nothing could tell.
+    cannot be written, because the disk is full, say, never stops a call: it is counted in `lost`, the next line that
+    can be written tells how many are missing, and `close` raises if nothing could tell.
 
     Args:
         path: appended to.
@@ -96,7 +96,8 @@ class ReceiptLog:
             os.close(self._file)
         if self._untold:
             raise ReceiptsLostError(
-                f"{self.lost} lines of receipts could not be written to {self.path}; make room there, or write elsewhere"
+                f"{self.lost} lines of receipts could not be written to {self.path}; make room there, or write "
+                "elsewhere"
             )
 
     def __enter__(self) -> ReceiptLog:

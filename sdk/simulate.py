@@ -7,6 +7,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def read_trace(path: Path) -> Trace:
             raise InputError(f"trace {path} entry {place} is {entry!r:.60}, expected t_s and slowdown and nothing else")
         times.append(_number(path, place, entry["t_s"]))
         slowdowns.append(_positive(path, place, entry["slowdown"]))
-    if times[0] != 0 or any(b <= a for a, b in zip(times, times[1:], strict=False)) or len(times) < 2:
+    if times[0] != 0 or any(b <= a for a, b in pairwise(times)) or len(times) < 2:
         raise InputError(f"trace {path}: the times are {times[:4]}..., expected at least two that rise from 0")
     return Trace(tuple(times), tuple(slowdowns), times[-1])
 

@@ -1,7 +1,7 @@
 """Everything a run decides: plans from budgets, and what later plans learn from how calls went.
 
-Sessions steer with it, and so do `plan --simulate` and the replay of recorded receipts: the same calls at the same times
-give the same plans.
+Sessions steer with it, and so do `plan --simulate` and the replay of recorded receipts: the same calls at the same
+times give the same plans.
 """
 
 from __future__ import annotations

@@ -149,8 +149,8 @@ def _buys_words(buys: dict[str, Any] | None) -> str:
         return ""
     plan = buys["plan"]
     return (
-        f"\nAnother {MORE_MS} ms would buy {graphs_words(plan['graphs'])} at {settings_words(plan['settings'])}, quality "
-        f"{buys['quality']:.3f} ({buys['more_quality']:+.3f})."
+        f"\nAnother {MORE_MS} ms would buy {graphs_words(plan['graphs'])} at {settings_words(plan['settings'])}, "
+        f"quality {buys['quality']:.3f} ({buys['more_quality']:+.3f})."
     )
 
 
