@@ -187,6 +187,8 @@ class Replayed:
 def replay(path: str | Path, ladder: Ladder) -> list[Replayed]:
     """Return every recorded call with the plan that the recorded times lead to; no engine runs.
 
+    Where lines are lost, what those calls taught the session is too, and plans behind them may differ.
+
     Args:
         path: what a `ReceiptLog` wrote.
         ladder: of the session that was recorded, `session.ladder`.
