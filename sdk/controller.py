@@ -13,8 +13,8 @@ class Controller:
     """Keeps a running slowdown, quick to notice a slower device and slow to trust a faster one.
 
     Two numbers are held: `slowdown`, the median ratio of measured to predicted cost, and `tail`, by how much the
-    ratio's 90th percentile exceeds it. Both move only when the latest calls leave a band around them that is as wide as chance
-    makes one window of calls differ from the next, so plans do not flicker.
+    ratio's 90th percentile exceeds it. Both move only when the latest calls leave a band around them that is as wide
+    as chance makes one window of calls differ from the next, so plans do not flicker.
 
     * Quick down: three calls in a row that are all slower than noise explains raise the slowdown to the middle one; one
       hiccup changes nothing. A slower drift is noticed by the median of a whole window.

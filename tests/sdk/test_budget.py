@@ -119,7 +119,8 @@ def test_other_fields_are_checked(wrong: dict[str, float], message: str) -> None
 def random_rung(rng: np.random.Generator, energy: bool) -> Rung:
     """A rung of several levers whose percentiles, memory and energy have nothing to do with each other."""
     settings = {f"tokens.{name}": int(rng.integers(1, 9)) for name in ("image", "audio", "text")}
-    costs = [Cost(*(float(v) for v in np.sort(rng.choice(np.arange(1, 60), 3))), 9) for _ in range(3)]
+    drawn = np.sort(rng.choice(np.arange(1.0, 60.0), (3, 3)))
+    costs = [Cost(float(p50), float(p90), float(p99), 9) for p50, p90, p99 in drawn]
     score = float(rng.integers(0, 20)) / 20
     parts = {"vision": costs[1], "text": costs[2]}
     memory, joules = float(rng.integers(50, 60)), float(rng.integers(1, 12)) if energy else None

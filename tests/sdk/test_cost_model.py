@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,8 +100,8 @@ def test_between_rungs_come_settings_that_cost_more_and_promise_less_than_the_st
 
 def test_costs_and_quality_rise_up_the_refined_ladder() -> None:
     rungs = refined(LADDER, MODEL).rungs
-    assert all(a.latency.p50_ms < b.latency.p50_ms for a, b in zip(rungs, rungs[1:], strict=False))
-    assert all(a.quality.score < b.quality.score for a, b in zip(rungs, rungs[1:], strict=False))
+    assert all(a.latency.p50_ms < b.latency.p50_ms for a, b in itertools.pairwise(rungs))
+    assert all(a.quality.score < b.quality.score for a, b in itertools.pairwise(rungs))
 
 
 @pytest.mark.parametrize(

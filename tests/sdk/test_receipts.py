@@ -120,10 +120,7 @@ def test_two_threads_on_one_session_write_whole_lines(toy: Path, tmp_path: Path)
     path = tmp_path / "receipts.jsonl"
     with ReceiptLog(path) as log, sanderling.load(toy, receipts=log) as session:
         budgets = [Budget(latency_ms=9, otherwise="cheapest"), Budget(latency_ms=1.2, otherwise="cheapest")]
-        threads = [
-            threading.Thread(target=lambda b=b: [session.run(INPUTS, b) for _ in range(100)])  # type: ignore[misc]
-            for b in budgets
-        ]
+        threads = [threading.Thread(target=lambda b=b: [session.run(INPUTS, b) for _ in range(100)]) for b in budgets]
         for thread in threads:
             thread.start()
         for thread in threads:

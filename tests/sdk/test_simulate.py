@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def found_outside(calls: list) -> int:  # type: ignore[type-arg]
 
 def test_calls_begin_once_per_deadline_or_when_the_last_one_ended() -> None:
     calls = simulate(LADDER, LOOK, BUDGET, STEP)
-    for before, after in zip(calls, calls[1:], strict=False):
+    for before, after in itertools.pairwise(calls):
         assert after.t_s - before.t_s == pytest.approx(max(20, before.spent_ms) / 1e3)
 
 
