@@ -121,7 +121,8 @@ class CostModel:
                 if cost is None:
                     return None
                 components[part.component] = cost
-        if set(components) != set(graphs):
+        # What did not run in the profile, for want of an input, is in no measured cost either.
+        if not components or set(components) != {part.component for part in self.parts} & set(graphs):
             return None
         sums = zip(*((c.p50_ms, c.p90_ms, c.p99_ms) for c in components.values()), strict=True)
         p50, p90, p99 = (sum(column) + beyond for column, beyond in zip(sums, self.beyond_ms, strict=True))

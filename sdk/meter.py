@@ -7,6 +7,7 @@ import ctypes.util
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -103,7 +104,9 @@ class PowerSensor:
 
         def sample() -> None:
             while not done.wait(SAMPLE_S):
-                watts.append(self._watts())
+                # A sensor on a busy bus fails to answer now and then; the mean is of the readings there are.
+                with suppress(OSError, ValueError):
+                    watts.append(self._watts())
 
         sampler = threading.Thread(target=sample, daemon=True)
         begun = monotonic()

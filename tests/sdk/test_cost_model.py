@@ -60,7 +60,7 @@ def test_outside_of_what_was_measured_nothing_is_predicted() -> None:
     assert LINE.at({"tokens": 17}) is None
     assert MODEL.predict({"tokens": 17}, {"look": "top@0"}) is None
     assert MODEL.predict({"tokens": 8}, {"look": "other"}) is None
-    assert MODEL.predict({"tokens": 8}, {"look": "top@0", "more": "full"}) is None
+    assert MODEL.predict({"tokens": 8}, {"listen": "full"}) is None
     assert Curve((), (), (3.0,)).at({"tokens": 99}) == 3.0, "a graph without levers costs the same everywhere"
 
 
@@ -74,6 +74,14 @@ def test_a_whole_call_is_its_components_and_what_lies_between() -> None:
     found = unmetered.predict({"tokens": 8}, {"look": "top@0"})
     assert found is not None
     assert (found.memory_mb, found.energy_j) == (None, None)
+
+
+def test_a_component_that_did_not_run_in_the_profile_is_in_no_cost() -> None:
+    alone = MODEL.predict({"tokens": 8}, {"look": "top@0"})
+    assert alone is not None
+    assert MODEL.predict({"tokens": 8}, {"look": "top@0", "read": "full"}) == replace(
+        alone, memory_mb=None, energy_j=None
+    )
 
 
 def test_percentiles_keep_their_order() -> None:
