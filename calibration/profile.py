@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import TypeAlias
 
 import numpy as np
@@ -15,7 +16,7 @@ from sanderling.engine import AnyArray
 from sanderling.errors import InputError
 from sanderling.ladder import Cost, Quality, Rung
 from sanderling.manifest import FULL
-from sanderling.meter import peak_memory_mb, reset_peak_memory
+from sanderling.meter import EnergyMeter, NoMeter, find_energy_meter, peak_memory_mb, reset_peak_memory
 from sanderling.session import Answer, Session
 
 Progress = Callable[[str, int, int], None]
@@ -29,6 +30,9 @@ WARM_UP = 5
 
 BLOCK = 10
 """Calls of one setting before the next takes its turn."""
+
+ENERGY_S = 0.2
+"""Seconds of calls that an energy meter counts at least."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def measure(
     progress: Progress,
     references: Sequence[Outputs] | None = None,
 ) -> list[Rung]:
-    """Return every setting with its latency, memory and quality.
+    """Return every setting with its latency, memory, quality, and energy where there is a meter.
 
     Settings take turns as `in_blocks` says.
 
@@ -83,14 +87,14 @@ def measure(
             reference = references[index] if references and data.score is None else {}
             records[place].scores.append(score_answer(data, index, answer, reference))
         progress("measuring", done + 1, count_calls(len(plans), len(data.samples)))
-    memory = [_memory_mb(session, plan, data.samples[0]) for plan in plans]
-    return [_rung(setting, record, mb) for setting, record, mb in zip(settings, records, memory, strict=True)]
+    uses = _uses(session, plans, data.samples[0])
+    return [_rung(setting, record, use) for setting, record, use in zip(settings, records, uses, strict=True)]
 
 
 def remeasure(
     session: Session, rungs: Sequence[Rung], samples: Sequence[Sample], rounds: int, progress: Progress
 ) -> list[Rung]:
-    """Return the rungs with latency and memory measured again here; their quality stays.
+    """Return the rungs with latency, memory and energy measured again here; their quality stays.
 
     Args:
         session: the opened bundle.
@@ -101,10 +105,10 @@ def remeasure(
     """
     plans = [session.at(rung.settings, rung.graphs) for rung in rungs]
     records = call_in_turn(session, plans, samples, rounds, progress)
-    memory = [_memory_mb(session, plan, samples[0]) for plan in plans]
+    uses = _uses(session, plans, samples[0])
     return [
-        _rung(Setting(rung.settings, rung.graphs), record, mb, rung.quality)
-        for rung, record, mb in zip(rungs, records, memory, strict=True)
+        _rung(Setting(rung.settings, rung.graphs), record, use, rung.quality)
+        for rung, record, use in zip(rungs, records, uses, strict=True)
     ]
 
 
@@ -190,12 +194,37 @@ def _memory_mb(session: Session, plan: Plan, sample: Sample) -> float | None:
     return peak_memory_mb()
 
 
-def _rung(setting: Setting, record: Record, memory_mb: float | None, quality: Quality | None = None) -> Rung:
+def _energy_j(session: Session, plan: Plan, sample: Sample, meter: EnergyMeter | NoMeter) -> float | None:
+    """Return joules of one call: the mean over at least `ENERGY_S` of calls, as meters count in coarse steps."""
+    if isinstance(meter, NoMeter):
+        return None
+    calls = 0
+
+    def work() -> None:
+        nonlocal calls
+        until = perf_counter() + ENERGY_S
+        while perf_counter() < until:
+            session.run(sample, plan=plan)
+            calls += 1
+
+    return meter.measure(work) / calls
+
+
+def _uses(session: Session, plans: Sequence[Plan], sample: Sample) -> list[tuple[float | None, float | None]]:
+    """Return peak memory in MB and energy in J of every plan; None where the system does not tell."""
+    meter = find_energy_meter()
+    return [(_memory_mb(session, plan, sample), _energy_j(session, plan, sample, meter)) for plan in plans]
+
+
+def _rung(
+    setting: Setting, record: Record, use: tuple[float | None, float | None], quality: Quality | None = None
+) -> Rung:
     return Rung(
         settings=setting.settings,
         graphs=setting.graphs,
         latency=cost_of(record.spent_ms),
         components={name: cost_of(ms) for name, ms in record.components_ms.items()},
-        memory_mb=memory_mb,
+        memory_mb=use[0],
         quality=quality or with_interval(record.scores),
+        energy_j=use[1],
     )

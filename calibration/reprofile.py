@@ -9,6 +9,7 @@ from sanderling.bundle import Bundle
 from sanderling.calibration.admit import KEPT
 from sanderling.calibration.choose import choose_placements
 from sanderling.calibration.compare import check, compare
+from sanderling.calibration.cost import fit_cost
 from sanderling.calibration.dataset import Data
 from sanderling.calibration.pareto import build_ladder
 from sanderling.calibration.profile import Progress, Setting, measure, remeasure
@@ -54,7 +55,7 @@ def reprofile(bundle: Bundle, calls: int, everything: bool, threads: int | None,
     ladder, trials = build_ladder(found, before.ladder.metric)
     again = {_key(rung) for rung in found}
     kept = tuple(_earlier(trial) for trial in before.trials if _key(trial.rung) not in again)
-    return replace(here, ladder=ladder, trials=trials + kept)
+    return replace(here, ladder=ladder, trials=trials + kept, cost_model=fit_cost(bundle.manifest(), found))
 
 
 def is_earlier(trial: Trial) -> bool:
@@ -114,8 +115,9 @@ def _first(bundle: Bundle, calls: int, threads: int | None, progress: Progress) 
     here = _placed(bundle, None, threads, progress)
     settings = [Setting(case.settings, case.graphs) for case in bundle.manifest().golden.cases]
     data = Data([golden_sample(bundle)] * calls, metric=METRIC)
-    ladder, trials = build_ladder(measure(Session(bundle, measured=here), settings, data, progress), METRIC)
-    return replace(here, ladder=ladder, trials=trials)
+    found = measure(Session(bundle, measured=here), settings, data, progress)
+    ladder, trials = build_ladder(found, METRIC)
+    return replace(here, ladder=ladder, trials=trials, cost_model=fit_cost(bundle.manifest(), found))
 
 
 def _earlier(trial: Trial) -> Trial:

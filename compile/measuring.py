@@ -10,6 +10,7 @@ from sanderling.bundle import Bundle
 from sanderling.calibration.admit import admit_formats
 from sanderling.calibration.choose import choose_placements
 from sanderling.calibration.compare import check, compare, compare_placed
+from sanderling.calibration.cost import fit_cost
 from sanderling.calibration.dataset import Data
 from sanderling.calibration.pareto import build_ladder
 from sanderling.calibration.profile import Progress, measure
@@ -68,9 +69,18 @@ def measure_bundle(path: Path, measuring: Measuring, progress: Progress) -> Meas
         placed = replace(first, placements=placements, formats=formats)
         drift += compare_placed(bundle, placed, progress)
         rungs = measure(Session(bundle, measured=placed), settings, data, progress, references)
+        cost_model = fit_cost(bundle.manifest(), rungs)
     ladder, trials = build_ladder(rungs, data.metric)
     quality = None if source is None else source.quality
-    return replace(placed, ladder=ladder, trials=trials, drift=drift, placement_costs=costs, source_quality=quality)
+    return replace(
+        placed,
+        ladder=ladder,
+        trials=trials,
+        drift=drift,
+        placement_costs=costs,
+        source_quality=quality,
+        cost_model=cost_model,
+    )
 
 
 def check_goals(goals: Goals, measured: Measured, size_mb: float) -> None:

@@ -7,17 +7,21 @@ answer.outputs["image_embeddings"], answer.receipt
 
 from sanderling.budget import Budget, Plan
 from sanderling.bundle import Bundle
+from sanderling.device_budget import DeviceBudget
 from sanderling.errors import (
     BudgetError,
     BudgetTooSmallError,
     BundleError,
     CheckFailedError,
     CheckpointError,
+    DeadlineMissedError,
+    DeviceFullError,
     DriftError,
     GoalsMissedError,
     InputError,
     InternalError,
     MissingExtraError,
+    ReceiptsLostError,
     RecipeError,
     SanderlingError,
     UnknownNameError,
@@ -25,6 +29,7 @@ from sanderling.errors import (
     UserError,
 )
 from sanderling.receipt import Receipt
+from sanderling.receipts import ReceiptLog
 from sanderling.session import Answer, Session, load
 
 __version__ = "0.1.0"
@@ -38,6 +43,9 @@ __all__ = [
     "BundleError",
     "CheckFailedError",
     "CheckpointError",
+    "DeadlineMissedError",
+    "DeviceBudget",
+    "DeviceFullError",
     "DriftError",
     "GoalsMissedError",
     "InputError",
@@ -45,6 +53,8 @@ __all__ = [
     "MissingExtraError",
     "Plan",
     "Receipt",
+    "ReceiptLog",
+    "ReceiptsLostError",
     "RecipeError",
     "SanderlingError",
     "Session",

@@ -4,16 +4,19 @@ SanderlingError
 ├── UserError                 something given to us has to change        (exit code 2)
 │   ├── InputError            an input of a call: name, shape, dtype, content
 │   ├── BudgetError           a budget that makes no sense
-│   │   └── BudgetTooSmallError   a budget no rung of the ladder can meet
+│   │   ├── BudgetTooSmallError   a budget no rung of the ladder can meet
+│   │   └── DeviceFullError       a session that the device it shares has no room for
 │   ├── BundleError           a bundle that is damaged, unsafe or too new
 │   ├── CheckpointError       weights or configuration that cannot be read or disagree
 │   ├── RecipeError           a recipe, goal or option that cannot be followed
 │   ├── UnknownNameError      a name that nothing here answers to
 │   ├── UnsupportedError      a graph that a target cannot run
-│   └── MissingExtraError     a library that is not installed
+│   ├── MissingExtraError     a library that is not installed
+│   └── ReceiptsLostError     receipts that could not be written
 ├── CheckFailedError          a check ran and its answer is no           (exit code 1)
 │   ├── DriftError            outputs moved further than their bound
-│   └── GoalsMissedError      a bundle misses a goal of its recipe
+│   ├── GoalsMissedError      a bundle misses a goal of its recipe
+│   └── DeadlineMissedError   a call took longer than its budget, which asked to be told so
 └── InternalError             our own mistake; please report it          (exit code 3)
 
 try:
@@ -26,6 +29,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sanderling.session import Answer
 
 
 class SanderlingError(Exception):
@@ -58,6 +65,10 @@ class BudgetTooSmallError(BudgetError):
     def __init__(self, message: str, cheapest_ms: float) -> None:
         super().__init__(message)
         self.cheapest_ms = cheapest_ms
+
+
+class DeviceFullError(BudgetError):
+    """A session asks for more memory or time than the device it shares has left."""
 
 
 class BundleError(UserError):
@@ -97,6 +108,10 @@ class MissingExtraError(UserError):
         self.extra = extra
 
 
+class ReceiptsLostError(UserError):
+    """Receipts could not be written, because the disk is full, say; the message says how many are lost."""
+
+
 class CheckFailedError(SanderlingError):
     """A check ran and its answer is no."""
 
@@ -109,6 +124,18 @@ class DriftError(CheckFailedError):
 
 class GoalsMissedError(CheckFailedError):
     """A bundle misses a goal of its recipe; the message says how close it came and what blocks it."""
+
+
+class DeadlineMissedError(CheckFailedError):
+    """A call took longer than its budget allowed, and the budget says `on_miss="error"`.
+
+    Attributes:
+        answer: the late `Answer`, outputs and receipt.
+    """
+
+    def __init__(self, message: str, answer: Answer) -> None:
+        super().__init__(message)
+        self.answer = answer
 
 
 class InternalError(SanderlingError):

@@ -10,7 +10,7 @@ from sanderling.errors import BudgetError
 
 @dataclass(frozen=True)
 class Cost:
-    """Milliseconds of many calls, by percentile."""
+    """Milliseconds of many calls, by percentile; `samples` is 0 for a predicted cost."""
 
     p50_ms: float
     p90_ms: float
@@ -28,7 +28,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Quality:
-    """A score from 0 to 1 with its 95 % confidence interval."""
+    """A score from 0 to 1 with its 95 % confidence interval; `samples` is 0 for a predicted score."""
 
     score: float
     low: float
@@ -47,6 +47,7 @@ class Rung:
         components: component name -> its own cost, loops included.
         memory_mb: peak resident memory of the process while calling, or None where the system does not tell.
         quality: on the evaluation set.
+        energy_j: joules of one call, idle power of the metered part included, or None where there is no meter.
     """
 
     settings: dict[str, int]
@@ -55,6 +56,12 @@ class Rung:
     components: dict[str, Cost]
     memory_mb: float | None
     quality: Quality
+    energy_j: float | None = None
+
+    @property
+    def measured(self) -> bool:
+        """Whether calls of this very setting were timed; a cost model predicts the others."""
+        return self.latency.samples > 0
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sanderling.budget import Budget
+from sanderling.cost_model import CostModel
 from sanderling.ladder import Ladder, Quality, Rung
 from sanderling.spec import ModelSpec, SiteKind
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the manifest's form; a bundle with a higher one is refused."""
 
 FULL = "full"
@@ -252,6 +253,7 @@ class Measured:
         placement_costs: why each graph runs where it does.
         formats: number formats that were offered, and why each is used or not.
         source_quality: of the source model in torch, before any pass; None when nobody measured it.
+        cost_model: predicts settings between the measured ones; None when too few were measured.
     """
 
     device: str
@@ -265,3 +267,4 @@ class Measured:
     placement_costs: tuple[PlacementCost, ...] = field(default=())
     formats: tuple[FormatDecision, ...] = field(default=())
     source_quality: Quality | None = None
+    cost_model: CostModel | None = None

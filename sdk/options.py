@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from sanderling.budget import Budget
+from sanderling.budget import Budget, OnMiss
 
 
 def add_bundle(parser: ArgumentParser) -> None:
@@ -24,6 +24,8 @@ def add_budget(parser: ArgumentParser) -> None:
     )
     group.add_argument("--memory-mb", type=float, metavar="MB", help="peak memory of the process")
     group.add_argument("--min-quality", type=float, metavar="Q", help="lowest quality to accept, 0 to 1")
+    group.add_argument("--energy-j", type=float, metavar="J", help="joules of one call")
+    group.add_argument("--on-miss", choices=get_args(OnMiss), help="what becomes of a late call; 'report' by default")
     group.add_argument("--cheapest", action="store_true", help="when nothing fits, take the cheapest rung")
 
 
@@ -33,7 +35,7 @@ def budget_of(arguments: Namespace) -> Budget | None:
     Raises:
         BudgetError: a number that makes no sense.
     """
-    names = ("latency_ms", "percentile", "memory_mb", "min_quality")
+    names = ("latency_ms", "percentile", "memory_mb", "min_quality", "energy_j", "on_miss")
     given: dict[str, Any] = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     if arguments.cheapest:
         given["otherwise"] = "cheapest"
@@ -49,6 +51,10 @@ def budget_words(budget: Budget) -> str:
         words.append(f"at most {budget.memory_mb:g} MB")
     if budget.min_quality is not None:
         words.append(f"quality at least {budget.min_quality:g}")
+    if budget.energy_j is not None:
+        words.append(f"at most {budget.energy_j:g} J")
+    if budget.on_miss not in (None, "report"):
+        words.append(f"when late: {budget.on_miss}")
     return ", ".join(words) or "no limit"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sanderling.budget import Budget, Plan
+from sanderling.budget import Budget, OnMiss, Plan
 from sanderling.codec import plain
 
 
@@ -50,6 +50,12 @@ class Receipt:
         spent_ms: the whole call.
         met: whether `spent_ms` was within the latency asked for; None when none was asked for.
         slowdown: measured over predicted cost lately, as the planner used it.
+        kept: lever -> (how many went on, how many there were), for every lever of the components that ran.
+        call: number of this call in its session, from 1.
+        answers_call: whose outputs these are: this call's, or an earlier one's when this one was late and the budget
+            says `on_miss="last_good"`.
+        miss: what was done because the time ran out, as in `Budget.on_miss`; None when nothing had to be.
+        misses: calls of this session that were late so far.
     """
 
     asked: Budget
@@ -61,6 +67,11 @@ class Receipt:
     spent_ms: float
     met: bool | None
     slowdown: float
+    kept: dict[str, tuple[int, int]]
+    call: int
+    answers_call: int
+    miss: OnMiss | None
+    misses: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return the receipt as plain dicts, lists, strings and numbers, ready for JSON."""

@@ -140,6 +140,10 @@ def receipt_lines(receipt: Receipt) -> list[str]:
     """Return a receipt for people, line by line."""
     plan, asked = receipt.plan, receipt.asked
     met = {True: ", in time", False: ", too late", None: ""}[receipt.met]
+    if receipt.answers_call != receipt.call:
+        met += f", answered with call {receipt.answers_call}, the last in time"
+    elif receipt.miss == "partial":
+        met += ", loops stopped early"
     parts = {"preparing": receipt.prepare_ms, **receipt.components_ms}
     return [
         f"asked      {budget_words(asked)}",

@@ -16,6 +16,7 @@ from sanderling.calibration import choose
 from sanderling.calibration.choose import choose_placements, fastest, take_turns
 from sanderling.engine import Engine
 from sanderling.manifest import FULL, Placement, PlacementCost
+from sanderling.opening import open_graph
 
 ONE, TWO = Placement("onnxruntime", "float32", 1), Placement("onnxruntime", "float32", 2)
 Choice: TypeAlias = tuple[dict[str, dict[str, Placement]], tuple[PlacementCost, ...]]
@@ -110,7 +111,7 @@ def chosen_with(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, costs: Callable
     """Choose for the toy bundle, whose engines answer as they do and take what `costs` says by graph and threads."""
     clock = Clock()
     monkeypatch.setattr(choose, "perf_counter", clock)
-    real = choose.open_graph
+    real = open_graph
 
     class Slowed:
         def __init__(self, engine: Engine, ms: float) -> None:

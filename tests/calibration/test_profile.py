@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from toy_bundle import MODEL, write_toy
+from toy_bundle import MODEL, toy_measured, write_toy
 
+from sanderling import machine
 from sanderling.bundle import Bundle
 from sanderling.calibration import profile
 from sanderling.calibration.dataset import Data
@@ -24,8 +26,10 @@ from sanderling.calibration.profile import (
     measure,
     remeasure,
 )
+from sanderling.calibration.reprofile import reprofile
 from sanderling.errors import InputError
 from sanderling.ladder import Rung
+from sanderling.meter import NoMeter
 from sanderling.session import Answer, Session
 
 FULL = dict.fromkeys((component.name for component in MODEL.components), "full")
@@ -117,6 +121,43 @@ def test_memory_is_the_process_s_where_the_system_tells(session: Session, monkey
     monkeypatch.setattr(profile, "reset_peak_memory", lambda: True)
     monkeypatch.setattr(profile, "peak_memory_mb", lambda: 123.5)
     assert [rung.memory_mb for rung in measure(session, SETTINGS, Data(samples(1)), silent)] == [123.5] * 3
+
+
+def test_energy_is_the_meter_s_joules_over_the_calls(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    class TwoJoulesACall:
+        name = "made up"
+
+        def measure(self, work: Callable[[], object]) -> float:
+            before = len(calls)
+            work()
+            return 2.0 * (len(calls) - before)
+
+    run = session.run
+
+    def counted(inputs: Mapping[str, Any], **options: Any) -> Answer:
+        calls.append(1)
+        return run(inputs, **options)
+
+    monkeypatch.setattr(session, "run", counted)
+    monkeypatch.setattr(profile, "ENERGY_S", 0.01)
+    monkeypatch.setattr(profile, "find_energy_meter", TwoJoulesACall)
+    assert [rung.energy_j for rung in measure(session, SETTINGS, Data(samples(1)), silent)] == [2.0] * 3
+    monkeypatch.setattr(profile, "find_energy_meter", lambda: NoMeter("none here"))
+    assert [rung.energy_j for rung in measure(session, SETTINGS, Data(samples(1)), silent)] == [None] * 3
+
+
+def test_a_profile_fits_the_cost_model_to_what_it_measured(tmp_path: Path) -> None:
+    measured = toy_measured(((2, 1.0, 0.7), (4, 2.0, 0.9), (6, 3.0, 0.95), (8, 4.0, 1.0)))
+    here = replace(measured, machine=machine.describe())
+    with Bundle.open(write_toy(tmp_path / "toy.sand", measured=here)) as bundle:
+        after = reprofile(bundle, 5, everything=False, threads=None, progress=silent)
+    assert after.cost_model is not None
+    assert after.cost_model.held_out == 1, "4 of 2, 4 and 6 tokens lies between others"
+    assert after.cost_model.error is not None
+    # The self-test's input is a picture without words, so the other components do not run.
+    assert [(part.component, part.graph) for part in after.cost_model.parts] == [("look", "full"), ("look", "top@0")]
 
 
 @pytest.mark.parametrize("score", [float("nan"), 1.5, -1.0])

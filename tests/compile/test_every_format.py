@@ -38,7 +38,9 @@ from sanderling.errors import RecipeError
 
 NAMES = lookup.names("format")
 LOSSY = [name for name in NAMES if number_format(name).lossy]
-PAIRS = [(n, t) for n in LOSSY for t in number_format(n).targets if t in lookup.names("target")]
+PAIRS = [(n, t) for n in LOSSY for t in number_format(n).targets if opener(t).missing() is None]
+"""What can be opened here; a format of a target that is not installed is only converted."""
+
 SMALLEST_COSINE = {"int4_weights": 0.999}
 """Of image tokens at full count against float32; 0.9999 unless stated. 16 steps per 32 weights lose that much."""
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,8 +89,8 @@ def test_refuses_to_plan_without_rungs() -> None:
         Planner(Ladder("accuracy", ())).plan(Budget())
 
 
-@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
-@pytest.mark.parametrize("name", ["latency_ms", "memory_mb"])
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, True, "33"])
+@pytest.mark.parametrize("name", ["latency_ms", "memory_mb", "energy_j"])
 def test_budgets_that_make_no_sense(name: str, value: float) -> None:
     with pytest.raises(BudgetError, match=f"{name} is .*expected a number above 0"):
         Budget(**{name: value})  # type: ignore[arg-type]
@@ -103,6 +104,10 @@ def test_budgets_that_make_no_sense(name: str, value: float) -> None:
         ({"min_quality": 1.1}, "min_quality is 1.1"),
         ({"min_quality": math.nan}, "min_quality is nan"),
         ({"otherwise": "hope"}, "otherwise is 'hope'"),
+        ({"latency_ms": 5, "on_miss": "hope"}, "on_miss is 'hope', expected one of report, error, degrade, last_good"),
+        ({"on_miss": "error"}, "on_miss='error' without latency_ms: there is no deadline to miss"),
+        ({"percentile": "90"}, "percentile is '90'"),
+        ({"min_quality": True}, "min_quality is True"),
     ],
     ids=str,
 )
@@ -111,20 +116,118 @@ def test_other_fields_are_checked(wrong: dict[str, float], message: str) -> None
         Budget(**wrong)  # type: ignore[arg-type]
 
 
+def random_rung(rng: np.random.Generator, energy: bool) -> Rung:
+    """A rung of several levers whose percentiles, memory and energy have nothing to do with each other."""
+    settings = {f"tokens.{name}": int(rng.integers(1, 9)) for name in ("image", "audio", "text")}
+    drawn = np.sort(rng.choice(np.arange(1.0, 60.0), (3, 3)))
+    costs = [Cost(float(p50), float(p90), float(p99), 9) for p50, p90, p99 in drawn]
+    score = float(rng.integers(0, 20)) / 20
+    parts = {"vision": costs[1], "text": costs[2]}
+    memory, joules = float(rng.integers(50, 60)), float(rng.integers(1, 12)) if energy else None
+    quality = Quality(score, score, score, 9)
+    return Rung(settings | {"steps": 4}, {"vision": "full", "text": "full"}, costs[0], parts, memory, quality, joules)
+
+
+def random_ladder(rng: np.random.Generator) -> Ladder:
+    """A ladder as `build_ladder` makes them: a front, and on top of it the full model, whatever its quality."""
+    energy = bool(rng.integers(2))
+    rungs = [random_rung(rng, energy) for _ in range(rng.integers(1, 30))]
+    kept = front(rungs)
+    return Ladder("accuracy", kept if rungs[0] in kept else (*kept, rungs[0]))
+
+
+def random_budget(rng: np.random.Generator, energy: bool) -> Budget:
+    given = rng.random(4) < 0.6
+    return Budget(
+        latency_ms=float(rng.integers(1, 80)) if given[0] else None,
+        percentile=float(rng.choice([50, 75, 90, 95, 99])),
+        memory_mb=float(rng.integers(50, 60)) if given[1] else None,
+        min_quality=float(rng.integers(0, 20)) / 20 if given[2] else None,
+        energy_j=float(rng.integers(1, 12)) if given[3] and energy else None,
+        otherwise="cheapest" if rng.random() < 0.3 else "refuse",
+    )
+
+
+def by_brute_force(ladder: Ladder, components: set[str] | None, budget: Budget, slowdown: float) -> Rung | None:
+    """Every rung held against every limit; the last is the best."""
+
+    def cost(rung: Rung) -> float:
+        if components is None:
+            return rung.latency.at(budget.percentile) * slowdown
+        return sum(rung.components[name].at(budget.percentile) for name in components) * slowdown
+
+    allowed = [
+        rung
+        for rung in ladder.rungs
+        if (budget.memory_mb is None or (rung.memory_mb or 0) <= budget.memory_mb)
+        and (budget.energy_j is None or (rung.energy_j or 0) <= budget.energy_j)
+        and (budget.min_quality is None or rung.quality.score >= budget.min_quality)
+    ]
+    fits = [rung for rung in allowed if budget.latency_ms is None or cost(rung) <= budget.latency_ms]
+    if fits:
+        return fits[-1]
+    return min(allowed, key=cost) if allowed and budget.otherwise == "cheapest" else None
+
+
 def test_planner_equals_brute_force_on_random_ladders() -> None:
     rng = np.random.default_rng(0)
-    for _ in range(300):
-        rungs = [rung(float(p), float(q), float(m)) for p, q, m in rng.uniform([1, 0, 50], [10, 1, 150], (8, 3))]
-        ladder = Ladder("accuracy", front(rungs))
-        latency_ms, memory_mb = float(rng.uniform(1, 12)), float(rng.uniform(60, 160))
-        budget = Budget(latency_ms=latency_ms, memory_mb=memory_mb, percentile=90)
-        fits = [r for r in ladder.rungs if r.latency.p90_ms <= latency_ms and (r.memory_mb or 0) <= memory_mb]
-        if not fits:
-            with pytest.raises(BudgetError):
-                Planner(ladder).plan(budget)
-            continue
-        plan = Planner(ladder).plan(budget)
-        assert plan.typical_ms == max(fits, key=lambda r: r.quality.score).latency.p50_ms
+    planned = 0
+    for _ in range(1000):
+        ladder = random_ladder(rng)
+        components = {"vision"} if rng.random() < 0.3 else None
+        planner = Planner(ladder, None if components is None else frozenset(components))
+        for _ in range(3):
+            budget = random_budget(rng, ladder.rungs[0].energy_j is not None)
+            slowdown = float(rng.choice([1.0, 1.1, 1.7, 3.0]))
+            wanted = by_brute_force(ladder, components, budget, slowdown)
+            if wanted is None:
+                with pytest.raises(BudgetError):
+                    planner.plan(budget, slowdown)
+                continue
+            plan = planner.plan(budget, slowdown)
+            assert (plan.settings, plan.typical_ms) == (wanted.settings, planner.cost_ms(wanted, 50.0))
+            planned += 1
+    assert planned > 1500, "most budgets are to be kept by some rung"
+
+
+def test_energy_limit_moves_the_choice() -> None:
+    ladder = Ladder("accuracy", tuple(replace(r, energy_j=r.latency.p50_ms / 10) for r in LADDER.rungs))
+    assert Planner(ladder).plan(Budget(energy_j=0.5)).settings["tokens.image"] == 4
+    with pytest.raises(BudgetError, match=r"at most 0\.1 J \(the least is 0\.2 J\)"):
+        Planner(ladder).plan(Budget(energy_j=0.1))
+
+
+def test_refuses_to_limit_energy_that_was_not_measured() -> None:
+    with pytest.raises(BudgetError, match="energy was not measured"):
+        Planner(LADDER).plan(Budget(energy_j=1))
+
+
+def test_one_rung_is_taken_or_refused() -> None:
+    planner = Planner(Ladder("accuracy", LADDER.rungs[:1]))
+    assert planner.plan(Budget(latency_ms=2.3)).settings == {"tokens.image": 2}
+    with pytest.raises(BudgetTooSmallError):
+        planner.plan(Budget(latency_ms=2.1))
+
+
+def test_a_measured_cost_of_zero_fits_every_budget() -> None:
+    planner = Planner(Ladder("accuracy", (rung(0, 0.8, tokens=2), rung(4, 0.9, tokens=4))))
+    assert planner.plan(Budget(latency_ms=1e-9), slowdown=3.0).settings == {"tokens.image": 2}
+    assert planner.tail(90) == pytest.approx(1.1)
+
+
+def test_degrade_takes_the_cheapest_rung_when_only_the_slowdown_is_in_the_way() -> None:
+    budget = Budget(latency_ms=2.3, on_miss="degrade")
+    assert Planner(LADDER).plan(budget, slowdown=5.0).settings == {"tokens.image": 2}
+    with pytest.raises(BudgetTooSmallError):
+        Planner(LADDER).plan(Budget(latency_ms=2.3), slowdown=5.0)
+    with pytest.raises(BudgetTooSmallError):
+        Planner(LADDER).plan(Budget(latency_ms=2.1, on_miss="degrade"), slowdown=5.0)
+
+
+def test_more_kinds_of_budget_than_are_remembered() -> None:
+    planner = Planner(LADDER)
+    for number in range(Planner.REMEMBERED + 10):
+        assert planner.plan(Budget(memory_mb=96 + number / 1e4)).settings == {"tokens.image": 4}
 
 
 def test_front_equals_brute_force() -> None:

@@ -47,8 +47,8 @@ def test_what_was_written_comes_back(value: Manifest | Measured) -> None:
         ('"kind": "image"', '"kind": ["image"]', r"it.model.inputs\[0\] is .* fits none of"),
         ('"kind": "image"', '"kind": "text"', r"it.model.inputs\[0\]: unknown fields"),
         ('"batch",', "null,", "is None, which fits none of"),
-        ('"schema": 2', '"schema": 2, "extra": 0', r"it: unknown fields \['extra'\]"),
-        ('"schema": 2', '"scheme": 1', r"unknown fields \['scheme'\], missing fields \['schema'\]"),
+        ('"schema": 3', '"schema": 3, "extra": 0', r"it: unknown fields \['extra'\]"),
+        ('"schema": 3', '"scheme": 1', r"unknown fields \['scheme'\], missing fields \['schema'\]"),
     ],
 )
 def test_other_text_is_refused_by_its_path(old: str, new: str, message: str) -> None:

@@ -102,6 +102,34 @@ def test_steps_outside_the_lever_s_range_are_refused(session: Session, steps: in
         session.at({"steps": steps})
 
 
+def test_a_partial_answer_has_the_loops_that_finished_in_time(session: Session, inputs: dict[str, Any]) -> None:
+    plan = session.at({"steps": STEPS})
+    session.run(inputs, plan=plan)
+    short = session.run(inputs, Budget(latency_ms=1e-6, on_miss="partial"), plan)
+    np.testing.assert_allclose(short.outputs["picture"], in_torch(inputs, 2)[1], atol=ROUNDING)
+    assert short.receipt.miss == "partial"
+    assert short.receipt.kept == {"steps": (2, STEPS)}, "the fewest steps the lever allows are always made"
+    assert short.receipt.reduced == (Reduced("steps", "denoise", 2, STEPS, "", "loop", 0),)
+    whole = session.run(inputs, Budget(latency_ms=1e5, on_miss="partial"), plan)
+    np.testing.assert_allclose(whole.outputs["picture"], in_torch(inputs, STEPS)[1], atol=ROUNDING)
+    assert (whole.receipt.miss, whole.receipt.reduced, whole.receipt.kept) == (None, (), {"steps": (STEPS, STEPS)})
+    late = session.run(inputs, Budget(latency_ms=1e-6), plan)
+    np.testing.assert_allclose(late.outputs["picture"], in_torch(inputs, STEPS)[1], atol=ROUNDING)
+    assert late.receipt.miss == "report"
+
+
+def test_a_loop_that_was_stopped_does_not_make_the_device_look_fast(compiled: Path, inputs: dict[str, Any]) -> None:
+    def learned(budget: Budget) -> float:
+        with load(compiled) as session:
+            plan = replace(session.at({"steps": STEPS}), typical_ms=1e-3)
+            for _ in range(4):
+                session.run(inputs, budget, plan)
+            return session.run(inputs, budget, plan).receipt.slowdown
+
+    # Two of eight steps ran; had only they been counted, the ratio would be about a quarter.
+    assert learned(Budget(latency_ms=1e-6, on_miss="partial")) > 0.4 * learned(Budget())
+
+
 def test_several_step_counts_were_measured_and_compared(compiled: Path) -> None:
     measured = measured_of(compiled)
     tried = [trial.rung.settings["steps"] for trial in measured.trials]
