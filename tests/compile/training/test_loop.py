@@ -189,7 +189,7 @@ def test_momentum_teacher_is_the_moving_average(tmp_path: Path) -> None:
         seen.append((model is student, model.training, weights_of(model)))
         return run(model, batch, setting)
 
-    task.run = watched  # type: ignore[method-assign]
+    setattr(task, "run", watched)
     train(task, student, None, with_options(steps=3, elastic=Elastic(), average=0.2), tmp_path, helpers=task.hidden)
     taught, learned = [w for mine, _, w in seen if not mine][1:], [w for mine, _, w in seen if mine][1:]
     assert {(mine, training) for mine, training, _ in seen[2:]} == {(True, True), (False, False)}
@@ -210,7 +210,7 @@ def test_early_stopping_returns_the_best_weights(tmp_path: Path) -> None:
         kept.append(weights_of(model))
         return {"accuracy": next(values)}
 
-    task.validate = validate  # type: ignore[method-assign]
+    setattr(task, "validate", validate)
     options = with_options(validate_every=5, watch="accuracy", patience=2)
     result = train(task, student, teacher, options, tmp_path, helpers=task.hidden)
     assert result == Result(step=20, stopped_early=True, best=0.4, best_step=10)
@@ -225,7 +225,7 @@ def test_better_says_which_way(tmp_path: Path, better: Any, step: int) -> None:
     student, teacher = models()
     task = task_for(student)
     values = iter([0.5, 0.2, 0.7])
-    task.validate = lambda _: {"x": next(values)}  # type: ignore[method-assign]
+    setattr(task, "validate", lambda _: {"x": next(values)})
     options = with_options(validate_every=10, watch="x", better=better)
     result = train(task, student, teacher, options, tmp_path, helpers=task.hidden)
     assert (result.best_step, result.stopped_early) == (step, False)
@@ -263,7 +263,7 @@ def test_gradient_that_is_not_finite_is_found_although_every_loss_is(tmp_path: P
 def test_watched_metric_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> None:
     student, teacher = models()
     task = task_for(student)
-    task.validate = lambda _: {"x": value}  # type: ignore[method-assign]
+    setattr(task, "validate", lambda _: {"x": value})
     with pytest.raises(CheckFailedError, match=f"metric 'x' is {value} after 5 steps"):
         train(task, student, teacher, with_options(validate_every=5, watch="x"), tmp_path, helpers=task.hidden)
 
@@ -297,7 +297,7 @@ def test_losses_that_change_their_names_are_refused(tmp_path: Path) -> None:
     student, teacher = models()
     task = task_for(student)
     losses, calls = task.losses, iter(range(100))
-    task.losses = lambda s, t, b: {f"a{next(calls) // 3}": losses(s, t, b)["scores"]}  # type: ignore[method-assign]
+    setattr(task, "losses", lambda s, t, b: {f"a{next(calls) // 3}": losses(s, t, b)["scores"]})
     with pytest.raises(InputError, match=r"losses are \('a1',\) and were \('a0',\)"):
         train(task, student, teacher, OPTIONS, tmp_path)
 
