@@ -32,6 +32,8 @@ TOKENS = 16
 LEVER = "tokens.image"
 ELASTIC = Elastic({LEVER: Uniform(4, TOKENS)}, draws=1, ends_every=3)
 OPTIONS = Options(steps=30, learning_rate=3e-3, warmup=3, average=0.6, log_every=5, save_every=10, elastic=ELASTIC)
+SHARED = dataclasses.replace(OPTIONS, steps=10)
+"""Of the run that two processes share."""
 
 
 class Classifier(nn.Module):
@@ -140,5 +142,5 @@ if __name__ == "__main__":
     if len(sys.argv) > 2:
         train_tiny(Path(sys.argv[1]), width=8, careless=True, kill_at=int(sys.argv[2]))
     else:
-        trained = train_tiny(Path(sys.argv[1]), pictures=4)
+        trained = train_tiny(Path(sys.argv[1]), SHARED, pictures=4)
         torch.save(trained.state_dict(), Path(sys.argv[1]) / f"trained-{os.environ['RANK']}.pt")

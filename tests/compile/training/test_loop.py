@@ -136,6 +136,20 @@ def test_record_and_checkpoints_come_when_asked(tmp_path: Path) -> None:
     assert_same(student, student)
 
 
+def test_progress_and_tensorboard_come_when_asked(plain: tuple[Classifier, Path], tmp_path: Path) -> None:
+    student, teacher = models()
+    task, shown = task_for(student), []
+    options = with_options(steps=10)
+
+    def show(what: str, done: int, total: int) -> None:
+        shown.append((what.startswith("distill, loss "), done, total))
+
+    train(task, student, teacher, options, tmp_path, helpers=task.hidden, tensorboard=True, progress=show)
+    assert shown == [(True, 5, 10), (True, 10, 10)]
+    assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+    assert not (plain[1] / "tensorboard").exists()
+
+
 def test_row_holds_the_means_since_the_row_before(tmp_path: Path) -> None:
     train_tiny(tmp_path / "each", with_options(log_every=1))
     train_tiny(tmp_path / "fifth", OPTIONS)
@@ -178,7 +192,7 @@ def test_accumulated_batches_equal_one_of_their_pictures(tmp_path: Path) -> None
     assert_near(two, one)
 
 
-def test_momentum_teacher_is_the_moving_average(tmp_path: Path) -> None:
+def test_momentum_teacher_is_the_moving_average(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     student, _ = models(dropout=0.3)
     task = task_for(student)
     task.hidden.pairs = {"encoder.layers.0": "encoder.layers.0", "encoder.layers.1": "encoder.layers.1"}
@@ -189,7 +203,7 @@ def test_momentum_teacher_is_the_moving_average(tmp_path: Path) -> None:
         seen.append((model is student, model.training, weights_of(model)))
         return run(model, batch, setting)
 
-    task.run = watched  # type: ignore[method-assign]
+    monkeypatch.setattr(task, "run", watched)
     train(task, student, None, with_options(steps=3, elastic=Elastic(), average=0.2), tmp_path, helpers=task.hidden)
     taught, learned = [w for mine, _, w in seen if not mine][1:], [w for mine, _, w in seen if mine][1:]
     assert {(mine, training) for mine, training, _ in seen[2:]} == {(True, True), (False, False)}
@@ -200,7 +214,7 @@ def test_momentum_teacher_is_the_moving_average(tmp_path: Path) -> None:
         assert torch.allclose(taught[step + 1]["head.weight"], average, atol=1e-6)
 
 
-def test_early_stopping_returns_the_best_weights(tmp_path: Path) -> None:
+def test_early_stopping_returns_the_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = iter([0.1, 0.4, 0.3, 0.2, 0.9])
     kept: list[dict[str, Tensor]] = []
     student, teacher = models()
@@ -210,7 +224,7 @@ def test_early_stopping_returns_the_best_weights(tmp_path: Path) -> None:
         kept.append(weights_of(model))
         return {"accuracy": next(values)}
 
-    task.validate = validate  # type: ignore[method-assign]
+    monkeypatch.setattr(task, "validate", validate)
     options = with_options(validate_every=5, watch="accuracy", patience=2)
     result = train(task, student, teacher, options, tmp_path, helpers=task.hidden)
     assert result == Result(step=20, stopped_early=True, best=0.4, best_step=10)
@@ -221,11 +235,11 @@ def test_early_stopping_returns_the_best_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("better", "step"), [("higher", 30), ("lower", 20)])
-def test_better_says_which_way(tmp_path: Path, better: Any, step: int) -> None:
+def test_better_says_which_way(tmp_path: Path, better: Any, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     student, teacher = models()
     task = task_for(student)
     values = iter([0.5, 0.2, 0.7])
-    task.validate = lambda _: {"x": next(values)}  # type: ignore[method-assign]
+    monkeypatch.setattr(task, "validate", lambda _: {"x": next(values)})
     options = with_options(validate_every=10, watch="x", better=better)
     result = train(task, student, teacher, options, tmp_path, helpers=task.hidden)
     assert (result.best_step, result.stopped_early) == (step, False)
@@ -260,10 +274,12 @@ def test_gradient_that_is_not_finite_is_found_although_every_loss_is(tmp_path: P
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_watched_metric_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> None:
+def test_watched_metric_that_is_not_finite_is_refused(
+    tmp_path: Path, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     student, teacher = models()
     task = task_for(student)
-    task.validate = lambda _: {"x": value}  # type: ignore[method-assign]
+    monkeypatch.setattr(task, "validate", lambda _: {"x": value})
     with pytest.raises(CheckFailedError, match=f"metric 'x' is {value} after 5 steps"):
         train(task, student, teacher, with_options(validate_every=5, watch="x"), tmp_path, helpers=task.hidden)
 
@@ -293,11 +309,11 @@ def test_no_teacher_at_all_is_refused(tmp_path: Path) -> None:
         train(task_for(student), student, None, with_options(average=0.0), tmp_path)
 
 
-def test_losses_that_change_their_names_are_refused(tmp_path: Path) -> None:
+def test_losses_that_change_their_names_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     student, teacher = models()
     task = task_for(student)
     losses, calls = task.losses, iter(range(100))
-    task.losses = lambda s, t, b: {f"a{next(calls) // 3}": losses(s, t, b)["scores"]}  # type: ignore[method-assign]
+    monkeypatch.setattr(task, "losses", lambda s, t, b: {f"a{next(calls) // 3}": losses(s, t, b)["scores"]})
     with pytest.raises(InputError, match=r"losses are \('a1',\) and were \('a0',\)"):
         train(task, student, teacher, OPTIONS, tmp_path)
 

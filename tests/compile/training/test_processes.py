@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
-from tiny_distillation import OPTIONS, train_tiny
+from tiny_distillation import SHARED, train_tiny
 
 TESTS = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ def start(rank: int, port: int, out: Path) -> subprocess.Popen[str]:
 
 
 def test_two_processes_equal_one_with_twice_the_batches(tmp_path: Path) -> None:
-    """Over gloo, every step of one process with two accumulated batches; within 2e-5, the order of sums in float32.
+    """Over gloo, every step of one process with two accumulated batches; within 2e-6, the order of sums in float32.
 
     The key biases cancel in softmax: their gradient is rounding noise, which Adam scales up.
     """
@@ -32,10 +32,14 @@ def test_two_processes_equal_one_with_twice_the_batches(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = [start(rank, port, tmp_path / "two") for rank in range(2)]
-    errors = [process.communicate(timeout=100)[1] for process in processes]
+    try:
+        errors = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert [process.returncode for process in processes] == [0, 0], errors
-    one = train_tiny(tmp_path / "one", dataclasses.replace(OPTIONS, accumulate=2), pictures=4).state_dict()
+    one = train_tiny(tmp_path / "one", dataclasses.replace(SHARED, accumulate=2), pictures=4).state_dict()
     first, second = (torch.load(tmp_path / "two" / f"trained-{rank}.pt") for rank in range(2))
     for name, tensor in one.items():
         assert torch.equal(first[name], second[name]), name
-        assert name.endswith("k_proj.bias") or torch.allclose(first[name], tensor, atol=2e-5), name
+        assert name.endswith("k_proj.bias") or torch.allclose(first[name], tensor, atol=2e-6), name
