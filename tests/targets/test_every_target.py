@@ -147,7 +147,7 @@ def test_it_computes_what_numpy_does_at_any_number_of_tokens_and_keeps_earlier_a
 
 @pytest.mark.parametrize("name", NAMES)
 def test_of_equal_scores_the_earlier_places_are_kept(name: str) -> None:
-    engine = find(name).open(find(name).lower(selecting()), OpenOptions(threads=1))
+    engine = here(name).open(find(name).lower(selecting()), OpenOptions(threads=1))
     rng = np.random.default_rng(3)
     for n in (7, 40):
         scores = rng.integers(0, 3, (4, n)).astype(np.float32)
@@ -161,7 +161,7 @@ def test_an_input_that_no_node_reads_is_taken(name: str) -> None:
     nodes = [helper.make_node("Add", ["x", "x"], ["twice"])]
     graph = serialised(nodes, [floats("x", "n"), floats("unread", "n")], [floats("twice", "n")])
     x = np.array([1, 2], dtype=np.float32)
-    answer = find(name).open(find(name).lower(graph), OpenOptions(threads=1)).run({"x": x, "unread": x})
+    answer = here(name).open(find(name).lower(graph), OpenOptions(threads=1)).run({"x": x, "unread": x})
     assert answer["twice"].tolist() == [2, 4]
 
 
