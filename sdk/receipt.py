@@ -50,6 +50,8 @@ class Receipt:
         spent_ms: the whole call.
         met: whether `spent_ms` was within the latency asked for; None when none was asked for.
         slowdown: measured over predicted cost lately, as the planner used it.
+        reused: components that did not run because an earlier call had the same inputs and settings; their outputs are
+            that call's, and they have no entry in `components_ms`.
     """
 
     asked: Budget
@@ -61,6 +63,7 @@ class Receipt:
     spent_ms: float
     met: bool | None
     slowdown: float
+    reused: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the receipt as plain dicts, lists, strings and numbers, ready for JSON."""

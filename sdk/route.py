@@ -26,9 +26,9 @@ class Step:
 
     def __init__(self, component: Component, engine: Engine, levers: tuple[str, ...]) -> None:
         self.component = component
-        self._engine = engine
+        self.engine = engine
+        self.inputs = tuple(tensor.name for tensor in component.inputs)
         self._levers = levers
-        self._inputs = tuple(tensor.name for tensor in component.inputs)
         self._shared_axes = _shared_axes(component)
 
     def run(self, values: dict[str, AnyArray], settings: Mapping[str, int]) -> float:
@@ -41,18 +41,23 @@ class Step:
             if values[first].shape[place] != values[other].shape[other_place]:
                 raise self._differ(values, first, place, other, other_place)
         begun = perf_counter()
-        feed = {name: values[name] for name in self._inputs}
+        feed = {name: values[name] for name in self.inputs}
         for lever in self._levers:
             feed[lever] = scalar(settings[lever])
         loop = self.component.loop
         if loop is None:
-            values.update(self._engine.run(feed))
+            values.update(self.engine.run(feed))
         else:
             for _ in range(settings[loop.lever]):
-                outputs = self._engine.run(feed)
+                outputs = self.engine.run(feed)
                 feed.update({into: outputs[out] for out, into in loop.carry})
             values.update(outputs)
         return (perf_counter() - begun) * 1e3
+
+    def depends_on(self, settings: Mapping[str, int]) -> tuple[int, ...]:
+        """Return the settings that change what the component computes, its loop's among them."""
+        loop = () if self.component.loop is None else (settings[self.component.loop.lever],)
+        return (*(settings[lever] for lever in self._levers), *loop)
 
     def _differ(
         self, values: Mapping[str, AnyArray], first: str, place: int, other: str, other_place: int

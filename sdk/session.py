@@ -19,6 +19,7 @@ from sanderling.manifest import FULL, Graph, Manifest, Measured
 from sanderling.opening import open_graph, overridden
 from sanderling.prepare import Preparer
 from sanderling.receipt import Receipt, Reduced
+from sanderling.reuse import Reuse, comparable
 from sanderling.route import Route, Step
 from sanderling.spec import Component
 
@@ -93,7 +94,13 @@ class Session:
             for component, graph in rung.graphs.items():
                 self._engine(self._graph(component, graph))
 
-    def run(self, inputs: Mapping[str, Any], budget: Budget | None = None, plan: Plan | None = None) -> Answer:
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        budget: Budget | None = None,
+        plan: Plan | None = None,
+        reuse: Reuse | None = None,
+    ) -> Answer:
         """Answer one call.
 
         Components run whose inputs are all given: a dual encoder called without text embeds the picture only.
@@ -103,6 +110,7 @@ class Session:
                 texts as strings; batches as lists of these, or arrays with a leading batch axis.
             budget: for this call; the session's when None.
             plan: carry this out instead of planning; see `at`.
+            reuse: remembers component outputs from call to call; components whose inputs are the same do not run again.
 
         Raises:
             InputError: an input is wrong; the message says which, what came and what was expected.
@@ -111,18 +119,22 @@ class Session:
         started = perf_counter()
         asked = budget or self.budget
         with self._lock:
-            values = self._preparer.values(inputs)
+            values = self._preparer.values(inputs) if reuse is None else reuse.prepare(self._preparer, inputs)
             running, skipped = self._preparer.running(values)
             prepared = perf_counter()
             controller = self._controllers.setdefault(running, Controller())
             chosen = plan or self._planner(running).plan(asked, controller.slowdown)
             route = self._route(running, chosen)
-            components_ms = {step.component.name: step.run(values, chosen.settings) for step in route.steps}
+            if reuse is None:
+                components_ms, reused = {s.component.name: s.run(values, chosen.settings) for s in route.steps}, ()
+            else:
+                components_ms, reused = reuse.run(route.steps, values, chosen.settings)
             outputs = {name: values[name] for name in self.manifest.model.outputs if name in values}
             spent_ms = (perf_counter() - started) * 1e3
             slowdown = controller.slowdown
-            if chosen.typical_ms:
-                controller.observe(chosen.typical_ms, spent_ms)
+            compared = comparable(self.measured.ladder, chosen, spent_ms, components_ms, reused)
+            if compared is not None:
+                controller.observe(*compared)
         receipt = Receipt(
             asked=asked,
             plan=chosen,
@@ -133,6 +145,7 @@ class Session:
             spent_ms=spent_ms,
             met=None if asked.latency_ms is None else spent_ms <= asked.latency_ms,
             slowdown=slowdown,
+            reused=reused,
         )
         return Answer(outputs, receipt)
 
