@@ -15,7 +15,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -156,9 +156,10 @@ class Camera:
         """Return `answers()`."""
         return self.answers()
 
-    def __len__(self) -> int:
-        """Return how many frames wait in the queue."""
-        return len(self._queue)
+    @property
+    def waiting(self) -> int:
+        """How many frames wait in the queue now."""
+        return self._queue.waiting
 
     def close(self) -> None:
         """End the threads and let go of the source; whoever waits for an answer is told that there are no more.
@@ -190,23 +191,28 @@ class Camera:
 
     @contextmanager
     def _turn(self, reader: Answers) -> Iterator[Future[FrameAnswer | None] | None]:
-        """Give a reader the next answer's future, or None when there are no more."""
+        """Give a reader the next answer's future to wait for and then `_collect`; None when there are no more."""
         with self._lock:
             if self._is_waited_for or self._reader is not reader:
                 raise _read_twice()
-            future = self._begun()
             self._is_waited_for = True
+            future = self._begun()
         try:
             yield future
         finally:
             with self._lock:
                 self._is_waited_for = False
-                # A reader that was cancelled leaves its answer to the next one.
-                if future is not None and future.done():
-                    self._next = None
-                    over = future.exception() is None and future.result() is None
-                    if self._ahead and not over:
-                        self._begun()
+
+    def _collect(self, future: Future[FrameAnswer | None] | None) -> FrameAnswer | None:
+        """Return a finished answer, or raise what stands in its place, and begin the next one."""
+        if future is None:
+            return None
+        with self._lock:
+            self._next = None
+            over = future.exception() is None and future.result() is None
+            if self._ahead and not over:
+                self._begun()
+        return future.result()
 
     def _begun(self) -> Future[FrameAnswer | None] | None:
         if self._next is None and not self._closed:
@@ -257,7 +263,9 @@ class Answers:
             UserError: what `Session.run` raises, for this frame.
         """
         with self._camera._turn(self) as future:
-            answer = None if future is None else future.result()
+            if future is not None:
+                wait([future])
+            answer = self._camera._collect(future)
         if answer is None:
             raise StopIteration
         return answer
@@ -272,7 +280,11 @@ class Answers:
         Cancelling the wait loses nothing: whoever reads next gets the answer.
         """
         with self._camera._turn(self) as future:
-            answer = None if future is None else await asyncio.shield(asyncio.wrap_future(future))
+            if future is not None:
+                done = asyncio.wrap_future(future)
+                done.add_done_callback(_notice)
+                await asyncio.wait([done])
+            answer = self._camera._collect(future)
         if answer is None:
             raise StopAsyncIteration
         return answer
@@ -302,6 +314,12 @@ class _Still:
         self._seen = (frame, plan)
         self._shown_again = 0
         self.detector.saw()
+
+
+def _notice(done: asyncio.Future[FrameAnswer | None]) -> None:
+    """Look at a future's error, which asyncio reports as lost when the wait for it was cancelled."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _image_input(session: Session, name: str | None) -> str:

@@ -17,7 +17,7 @@ SAMPLES = 16
 WARM_UP = 4
 """Pairs of frames that the first noise estimate takes; until then everything counts as changed."""
 
-RISE = 1 / 256
+RISE = 1 / 1024
 """How fast the noise estimate may grow, a share of itself and grey levels a frame: a pan must not pass for noise."""
 
 MOST_NOISE = 8.0
@@ -119,8 +119,11 @@ class ChangeDetector:
         if not between.any():
             return  # a rendered picture, or a driver that gave one buffer twice, which says nothing about noise
         quartile = float(np.quantile(between, 0.25))
-        grown = self._floor if self._pairs <= WARM_UP else self._floor * (1 + RISE) + RISE
-        self._floor = min(quartile, grown)
+        if self._pairs > WARM_UP:
+            # A source that showed no noise at all while warming up has none.
+            known = self._floor if math.isfinite(self._floor) else 0.0
+            quartile = min(quartile, known * (1 + RISE) + RISE)
+        self._floor = min(quartile, self._floor) if self._pairs <= WARM_UP else quartile
 
 
 def patch_differences(a: AnyArray, b: AnyArray, grid: tuple[int, int]) -> NDArray[np.float32]:

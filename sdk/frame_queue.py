@@ -80,8 +80,9 @@ class FrameQueue:
         self._closed = self._ended = False
         self._failure: BaseException | None = None
 
-    def __len__(self) -> int:
-        """Return how many frames wait now."""
+    @property
+    def waiting(self) -> int:
+        """How many frames wait now."""
         with self._changed:
             return len(self._frames())
 

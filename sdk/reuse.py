@@ -77,7 +77,7 @@ class Reuse:
             with self._lock:
                 kept = self._prepared.get(key)
             if kept is None or kept[0] is not preparer or not _certainly_same(kept[1], given, name in texts):
-                kept = (preparer, given, preparer.values({name: given}))
+                kept = (preparer, given, _sealed(preparer.values({name: given}), given))
                 with self._lock:
                     self._prepared[key] = kept
             values.update(kept[2])
@@ -157,6 +157,14 @@ def comparable(
     if typical_ms < MOST_OF_IT * plan.typical_ms:
         return None
     return typical_ms, sum(components_ms.values())
+
+
+def _sealed(values: dict[str, AnyArray], given: object) -> dict[str, AnyArray]:
+    """Return the values, read-only where preparation made the array; a caller's own array stays as it was."""
+    for array in values.values():
+        if array.base is None and array is not given:
+            array.flags.writeable = False
+    return values
 
 
 def _certainly_same(old: object, new: object, is_text: bool) -> bool:
