@@ -103,7 +103,7 @@ class Camera:
         CameraError: the source cannot be opened, or another camera reads it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is the caller's own choice, and all but two go by name
         self,
         session: Session,
         source: object,

@@ -142,7 +142,8 @@ def patch_differences(a: AnyArray, b: AnyArray, grid: tuple[int, int]) -> NDArra
     sums = np.add.reduceat(difference.sum(axis=-1, dtype=np.float32), rows, axis=0)
     sums = np.add.reduceat(sums, columns, axis=1)
     counts = np.outer(np.diff(rows, append=a.shape[0]), np.diff(columns, append=a.shape[1])) * a.shape[2]
-    return (sums / counts).astype(np.float32)
+    means: NDArray[np.float32] = (sums / counts).astype(np.float32)
+    return means
 
 
 def _edges(length: int, parts: int) -> NDArray[np.int64]:

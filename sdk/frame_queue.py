@@ -86,7 +86,7 @@ class FrameQueue:
         with self._changed:
             return len(self._frames())
 
-    def put(self, pixels: AnyArray, captured_s: float) -> bool:
+    def put(self, pixels: object, captured_s: float) -> bool:
         """Offer a frame; return whether more are wanted: False once the reader has closed.
 
         Args:
@@ -96,7 +96,7 @@ class FrameQueue:
         with self._changed:
             number, self._delivered = self._delivered, self._delivered + 1
             problem = self._problem(pixels, captured_s)
-            if problem is not None:
+            if problem is not None or not isinstance(pixels, np.ndarray):
                 self._refuse(CameraError(f"frame {number} {problem}"))
             elif self._room():
                 if self._first is None:
@@ -172,7 +172,7 @@ class FrameQueue:
             self._waiting.append(problem)
             self._changed.notify_all()
 
-    def _problem(self, pixels: AnyArray, captured_s: float) -> str | None:
+    def _problem(self, pixels: object, captured_s: float) -> str | None:
         """Return what is wrong with a frame, and a way out."""
         if not isinstance(pixels, np.ndarray):
             return f"is {type(pixels).__name__}, expected a NumPy array such as uint8 [height, width, 3]"

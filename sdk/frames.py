@@ -103,8 +103,8 @@ class Pulled:
     """Frames from an iterable, pulled by a thread of its own.
 
     Args:
-        frames: yields arrays; each is copied unless read-only, for many readers fill one buffer again. Closed at the end
-            when it is a generator. What it raises, the reader of the camera gets.
+        frames: yields arrays; each is copied unless read-only, for many readers fill one buffer again. Closed at the
+            end when it is a generator. What it raises, the reader of the camera gets.
         live: as for `Source`.
     """
 
@@ -165,10 +165,11 @@ def opened(source: int | str | Path) -> Pulled:
         MissingExtraError: OpenCV is not installed.
         CameraError: there is no such device or file, or nothing in it that OpenCV can read.
     """
-    is_file = not isinstance(source, int) and "://" not in str(source)
-    if is_file and not Path(source).is_file():
+    name = source if isinstance(source, int) else str(source)
+    is_file = isinstance(name, str) and "://" not in name
+    if is_file and not Path(str(name)).is_file():
         raise CameraError(f"there is no video file {source}; give a path, an address with '://' or a device's number")
-    capture = _cv2().VideoCapture(source if isinstance(source, int) else str(source))
+    capture = _cv2().VideoCapture(name)
     if not capture.isOpened():
         raise CameraError(f"OpenCV cannot open {source!r}: no such device, or no video it can read; try another player")
     return Pulled(_read(capture, source, live=not is_file), live=not is_file)
@@ -181,7 +182,7 @@ def as_source(given: object) -> Source:
         CameraError: it is nothing that frames could come from.
     """
     if hasattr(given, "start") and hasattr(given, "stop") and hasattr(given, "live"):
-        return given  # type: ignore[return-value]  # the protocol was just checked by its names
+        return given
     if isinstance(given, (int, str, Path)):
         return opened(given)
     if isinstance(given, Iterable) and not isinstance(given, np.ndarray):
@@ -212,7 +213,7 @@ def _read(capture: Any, name: object, live: bool) -> Iterator[AnyArray]:
         capture.release()
 
 
-def _owned(pixels: AnyArray) -> AnyArray:
+def _owned(pixels: object) -> object:
     """Return pixels that stay as they are; what is no array is passed on, for the queue to refuse by its number."""
     return frozen(pixels) if isinstance(pixels, np.ndarray) else pixels
 

@@ -134,6 +134,15 @@ class Reuse:
             self._runs.setdefault(step.component.name, deque(maxlen=self.entries)).appendleft(run)
 
 
+def run_steps(
+    steps: Sequence[Step], values: dict[str, AnyArray], settings: Mapping[str, int], reuse: Reuse | None
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Run steps, all of them where `reuse` is None; arguments, result and errors as for `Reuse.run`."""
+    if reuse is None:
+        return {step.component.name: step.run(values, settings) for step in steps}, ()
+    return reuse.run(steps, values, settings)
+
+
 def comparable(
     ladder: Ladder, plan: Plan, spent_ms: float, components_ms: Mapping[str, float], reused: Sequence[str]
 ) -> tuple[float, float] | None:

@@ -19,7 +19,7 @@ from sanderling.manifest import FULL, Graph, Manifest, Measured
 from sanderling.opening import open_graph, overridden
 from sanderling.prepare import Preparer
 from sanderling.receipt import Receipt, Reduced
-from sanderling.reuse import Reuse, comparable
+from sanderling.reuse import Reuse, comparable, run_steps
 from sanderling.route import Route, Step
 from sanderling.spec import Component
 
@@ -125,10 +125,7 @@ class Session:
             controller = self._controllers.setdefault(running, Controller())
             chosen = plan or self._planner(running).plan(asked, controller.slowdown)
             route = self._route(running, chosen)
-            if reuse is None:
-                components_ms, reused = {s.component.name: s.run(values, chosen.settings) for s in route.steps}, ()
-            else:
-                components_ms, reused = reuse.run(route.steps, values, chosen.settings)
+            components_ms, reused = run_steps(route.steps, values, chosen.settings, reuse)
             outputs = {name: values[name] for name in self.manifest.model.outputs if name in values}
             spent_ms = (perf_counter() - started) * 1e3
             slowdown = controller.slowdown

@@ -100,7 +100,7 @@ def test_another_setting_or_graph_is_another_run(session: Session) -> None:
     sums = []
     for tokens in (2, 3, 2):
         plan = session.at({"tokens": tokens}, {"look": "top@0"})
-        sums.append((ask(session, reuse, PICTURE, WORDS, plan=plan)))
+        sums.append(ask(session, reuse, PICTURE, WORDS, plan=plan))
     assert [a.outputs["looked"].item() for a in sums] == [15, 21, 15]
     assert ["look" in a.receipt.reused for a in sums] == [False, False, True]
     assert sums[2].receipt.reduced[0].kept == 2
