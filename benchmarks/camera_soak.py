@@ -71,7 +71,8 @@ def frames(seconds: float, delivered: list[int]) -> Iterator[AnyArray]:
 
 def soak(session: sanderling.Session, seconds: float) -> Soak:
     """Return what a camera did for some seconds."""
-    delivered, samples = [0], []
+    delivered = [0]
+    samples: list[tuple[float, float]] = []
     answered = dropped = longest = reused = 0
     begun = monotonic()
     source = Pulled(frames(seconds, delivered), live=True)

@@ -139,8 +139,8 @@ def patch_differences(a: AnyArray, b: AnyArray, grid: tuple[int, int]) -> NDArra
     """
     difference = np.maximum(a, b) - np.minimum(a, b)  # never below 0, so uint8 holds it
     rows, columns = (_edges(length, parts) for length, parts in zip(a.shape, grid, strict=False))
-    sums = np.add.reduceat(difference.sum(axis=-1, dtype=np.float32), rows, axis=0)
-    sums = np.add.reduceat(sums, columns, axis=1)
+    sums = np.add.reduceat(difference.reshape(a.shape[0], -1), rows, axis=0, dtype=np.float32)
+    sums = np.add.reduceat(sums.reshape(grid[0], *a.shape[1:]).sum(axis=-1), columns, axis=1)
     counts = np.outer(np.diff(rows, append=a.shape[0]), np.diff(columns, append=a.shape[1])) * a.shape[2]
     means: NDArray[np.float32] = (sums / counts).astype(np.float32)
     return means

@@ -33,6 +33,7 @@ HEAVY = {
     "matplotlib",
     "yaml",
     "safetensors",
+    "cv2",
 }
 
 

@@ -118,7 +118,7 @@ def test_a_driver_may_fill_its_buffer_again() -> None:
 )
 def test_a_frame_that_does_not_fit_is_an_error_in_its_place_or_skipped(bad: AnyArray, message: str) -> None:
     for policy in ("raise", "skip"):
-        queue = new_queue(capacity=3, bad_frames=policy)  # type: ignore[arg-type]
+        queue = new_queue(capacity=3, bad_frames=policy)
         source = pushing(queue)
         for pixels in (picture(), bad, picture()):
             source.push(pixels)
