@@ -18,6 +18,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import numpy as np
+from numpy.typing import NDArray
 
 import sanderling
 from examples.scene_qa.clips import watch
@@ -27,6 +28,7 @@ from sanderling.engine import AnyArray
 from sanderling.frames import Pulled
 from sanderling.machine import describe
 
+EVERY_S = 0.1
 SPANS = 20
 T_95 = 2.101
 """Student's t at 97.5 % for 18 degrees of freedom: 20 means less the line's two."""
@@ -39,9 +41,9 @@ _STATM = Path("/proc/self/statm")
 
 @dataclass(frozen=True)
 class Soak:
-    """What came of it: samples are (seconds, resident MB)."""
+    """What came of it; samples are seconds and resident MB, [n, 2]."""
 
-    samples: list[tuple[float, float]]
+    samples: NDArray[np.float64]
     delivered: int
     answered: int
     dropped: int
@@ -72,8 +74,8 @@ def frames(seconds: float, delivered: list[int]) -> Iterator[AnyArray]:
 def soak(session: sanderling.Session, seconds: float) -> Soak:
     """Return what a camera did for some seconds."""
     delivered = [0]
-    samples: list[tuple[float, float]] = []
-    answered = dropped = longest = reused = 0
+    samples = np.full((int(seconds / EVERY_S) + 1000, 2), -1.0)  # all of it now, so that the samples do not grow
+    answered = dropped = longest = reused = taken = 0
     begun = monotonic()
     source = Pulled(frames(seconds, delivered), live=True)
     with Camera(session, source, inputs={"text": QUESTIONS[0]}, queue=QUEUE, changes=Changes()) as camera:
@@ -84,10 +86,11 @@ def soak(session: sanderling.Session, seconds: float) -> Soak:
             longest = max(longest, camera.waiting)
             camera.inputs = {"text": QUESTIONS[answered // 50 % len(QUESTIONS)]}
             now_s = monotonic() - begun
-            if not samples or now_s - samples[-1][0] >= 0.1:
-                samples.append((now_s, resident_mb()))
+            if not taken or now_s - samples[taken - 1, 0] >= EVERY_S:
+                samples[taken] = now_s, resident_mb()
+                taken += 1
         waiting = camera.waiting
-    return Soak(samples, delivered[0], answered, dropped, waiting, longest, reused)
+    return Soak(samples[:taken], delivered[0], answered, dropped, waiting, longest, reused)
 
 
 def resident_mb() -> float:
@@ -95,9 +98,9 @@ def resident_mb() -> float:
     return int(_STATM.read_text().split()[1]) * 4096 / 2**20
 
 
-def slope(samples: list[tuple[float, float]]) -> tuple[float, float]:
-    """Return MB an hour and half the width of its 95 % interval."""
-    kept = np.asarray(samples[len(samples) // 10 :])
+def slope(samples: NDArray[np.float64]) -> tuple[float, float]:
+    """Return MB an hour and half the width of its 95 % interval, from seconds and MB, [n, 2]."""
+    kept = samples[len(samples) // 10 :]
     means = np.stack([part.mean(axis=0) for part in np.array_split(kept, SPANS)])
     hours, mb = means[:, 0] / 3600, means[:, 1]
     centred = hours - hours.mean()
@@ -115,7 +118,7 @@ def main() -> None:
         found = soak(session, minutes * 60)
     rise, half = slope(found.samples)
     grows = rise - half > 0
-    print(f"on {describe()['cpu']}, {minutes:g} minutes, {found.samples[-1][1]:.0f} MB resident at the end")
+    print(f"on {describe()['cpu']}, {minutes:g} minutes, {found.samples[-1, 1]:.0f} MB resident at the end")
     print(f"resident memory {rise:+.2f} MB an hour, 95 % interval {rise - half:+.2f} to {rise + half:+.2f}")
     print(f"{found.delivered} frames: {found.answered} answered ({found.reused} with re-use), {found.dropped} dropped")
     print(f"receipts missing {found.missing}; most frames waiting {found.longest} of {QUEUE}")

@@ -26,6 +26,7 @@ from sanderling.errors import (
     UserError,
 )
 from sanderling.receipt import Receipt
+from sanderling.reuse import Reuse
 from sanderling.session import Answer, Session, load
 
 __version__ = "0.1.0"
@@ -48,6 +49,7 @@ __all__ = [
     "Plan",
     "Receipt",
     "RecipeError",
+    "Reuse",
     "SanderlingError",
     "Session",
     "UnknownNameError",

@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_models import onnx_model
 from toy_bundle import toy_measured, write_toy
 
 import sanderling
+from sanderling import lookup
 from sanderling.budget import Budget
 from sanderling.controller import Controller
-from sanderling.engine import AnyArray
+from sanderling.engine import AnyArray, OpenOptions
 from sanderling.errors import InputError
 from sanderling.ladder import Cost, Ladder
 from sanderling.prepare import Preparer
 from sanderling.reuse import Reuse
 from sanderling.session import Session
+from sanderling.targets import Target
 
 PICTURE = np.array([[5, 1, 4, 2, 8, 3, 7, 6]], dtype=np.float32)
 WORDS = np.array([[10.0, 20.0]], dtype=np.float32)
@@ -166,3 +169,15 @@ def test_the_follower_compares_what_ran_and_nothing_too_small(toy: Path, monkeyp
         ask(session, reuse, PICTURE * 2, WORDS * 2)  # "look" again: too little is left to judge by
         ask(session, reuse, PICTURE * 2, WORDS * 2)  # everything again
     assert seen == pytest.approx([4.0, 3.2])
+
+
+@pytest.mark.parametrize("name", lookup.names("target"))
+def test_every_engine_takes_read_only_inputs(name: str) -> None:
+    target: Target = lookup.find("target", name)
+    if target.missing() is not None:
+        pytest.skip(str(target.missing()))
+    engine = target.open(target.lower(onnx_model().SerializeToString()), OpenOptions(threads=1))
+    x = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
+    expected = engine.run({"x": x})["y"]
+    x.flags.writeable = False
+    np.testing.assert_array_equal(engine.run({"x": x})["y"], expected)
