@@ -11,9 +11,9 @@ code 1 when memory grows, a receipt is missing or the queue was longer than allo
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -33,6 +33,7 @@ SPANS = 20
 T_95 = 2.101
 """Student's t at 97.5 % for 18 degrees of freedom: 20 means less the line's two."""
 
+DRAWN = 256
 FRAMES_S = 400
 QUEUE = 3
 QUESTIONS = ("how many red things are there", "is there a red star", "what shape is the red thing")
@@ -57,9 +58,8 @@ class Soak:
         return self.delivered - self.answered - self.dropped - self.waiting
 
 
-def frames(seconds: float, delivered: list[int]) -> Iterator[AnyArray]:
-    """Yield frames at their rate for some seconds, counting them; a few hundred are drawn once and come round again."""
-    drawn = [pixels for _, pixels in zip(range(256), watch(11, 8), strict=False)]
+def frames(drawn: Sequence[AnyArray], seconds: float, delivered: list[int]) -> Iterator[AnyArray]:
+    """Yield frames at their rate for some seconds, again and again, counting them."""
     begun = monotonic()
     for number in count():
         ahead_s = begun + number / FRAMES_S - monotonic()
@@ -76,8 +76,9 @@ def soak(session: sanderling.Session, seconds: float) -> Soak:
     delivered = [0]
     samples = np.full((int(seconds / EVERY_S) + 1000, 2), -1.0)  # all of it now, so that the samples do not grow
     answered = dropped = longest = reused = taken = 0
+    drawn = list(islice(watch(11, 8), DRAWN))
     begun = monotonic()
-    source = Pulled(frames(seconds, delivered), live=True)
+    source = Pulled(frames(drawn, seconds, delivered), live=True)
     with Camera(session, source, inputs={"text": QUESTIONS[0]}, queue=QUEUE, changes=Changes()) as camera:
         for answer in camera:
             answered += 1

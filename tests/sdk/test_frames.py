@@ -11,7 +11,7 @@ import pytest
 from sanderling.engine import AnyArray
 from sanderling.errors import CameraError, CameraStalledError, InputError, MissingExtraError
 from sanderling.frame_queue import BadFrames, Drop, FrameQueue
-from sanderling.frames import Pulled, Pushed, as_source, opened
+from sanderling.frames import Pulled, Pushed, _read, as_source, opened
 
 STALL_S = 0.02
 
@@ -270,3 +270,33 @@ def test_without_opencv_the_message_has_the_pip_command(tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'sanderling\[camera\]'"):
         opened(0)
+
+
+class Unplugged:
+    """Answers as OpenCV's capture does when a device goes away after some frames; there is no device to unplug here."""
+
+    def __init__(self, frames: int) -> None:
+        self.left = frames
+        self.released = False
+
+    def read(self) -> tuple[bool, AnyArray | None]:
+        self.left -= 1
+        return (True, picture(7)) if self.left >= 0 else (False, None)
+
+    def release(self) -> None:
+        self.released = True
+
+
+def test_a_device_that_goes_away_is_an_error_and_a_file_just_ends() -> None:
+    for live in (True, False):
+        capture, queue = Unplugged(2), new_queue(drop="none")
+        source = Pulled(_read(capture, 0, live), live=live)
+        source.start(queue)
+        assert queue.take(1.0) is not None
+        assert queue.take(1.0) is not None
+        if live:
+            with pytest.raises(CameraError, match="0 gives no more frames; check its connection"):
+                queue.take(1.0)
+        assert queue.take(1.0) is None
+        source.stop()
+        assert capture.released
