@@ -12,6 +12,8 @@ from sanderling.errors import (
     BudgetError,
     BudgetTooSmallError,
     BundleError,
+    CameraError,
+    CameraStalledError,
     CheckFailedError,
     CheckpointError,
     DeadlineMissedError,
@@ -30,6 +32,7 @@ from sanderling.errors import (
 )
 from sanderling.receipt import Receipt
 from sanderling.receipts import ReceiptLog
+from sanderling.reuse import Reuse
 from sanderling.session import Answer, Session, load
 
 __version__ = "0.1.0"
@@ -41,6 +44,8 @@ __all__ = [
     "BudgetTooSmallError",
     "Bundle",
     "BundleError",
+    "CameraError",
+    "CameraStalledError",
     "CheckFailedError",
     "CheckpointError",
     "DeadlineMissedError",
@@ -56,6 +61,7 @@ __all__ = [
     "ReceiptLog",
     "ReceiptsLostError",
     "RecipeError",
+    "Reuse",
     "SanderlingError",
     "Session",
     "UnknownNameError",

@@ -7,6 +7,8 @@ SanderlingError
 │   │   ├── BudgetTooSmallError   a budget no rung of the ladder can meet
 │   │   └── DeviceFullError       a session that the device it shares has no room for
 │   ├── BundleError           a bundle that is damaged, unsafe or too new
+│   ├── CameraError           a camera that cannot be opened or read, or a frame that does not fit
+│   │   └── CameraStalledError    no frame came for too long
 │   ├── CheckpointError       weights or configuration that cannot be read or disagree
 │   ├── RecipeError           a recipe, goal or option that cannot be followed
 │   ├── UnknownNameError      a name that nothing here answers to
@@ -73,6 +75,14 @@ class DeviceFullError(BudgetError):
 
 class BundleError(UserError):
     """A bundle is damaged, unsafe, or of a format this version does not read."""
+
+
+class CameraError(UserError):
+    """A camera cannot be opened or read, sends a frame that does not fit the ones before, or is read by two loops."""
+
+
+class CameraStalledError(CameraError):
+    """No frame came for as long as the caller allowed; the camera may still go on."""
 
 
 class CheckpointError(UserError):

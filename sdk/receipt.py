@@ -56,6 +56,8 @@ class Receipt:
             says `on_miss="last_good"`.
         miss: what was done because the time ran out, as in `Budget.on_miss`; None when nothing had to be.
         misses: calls of this session that were late so far.
+        reused: components that did not run because an earlier call had the same inputs and settings; their outputs are
+            that call's, and they have no entry in `components_ms`.
     """
 
     asked: Budget
@@ -72,6 +74,7 @@ class Receipt:
     answers_call: int
     miss: OnMiss | None
     misses: int
+    reused: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the receipt as plain dicts, lists, strings and numbers, ready for JSON."""

@@ -27,9 +27,9 @@ class Step:
 
     def __init__(self, component: Component, engine: Engine, levers: tuple[str, ...]) -> None:
         self.component = component
-        self._engine = engine
+        self.engine = engine
+        self.inputs = tuple(tensor.name for tensor in component.inputs)
         self._levers = levers
-        self._inputs = tuple(tensor.name for tensor in component.inputs)
         self._shared_axes = _shared_axes(component)
         self.last_ms = 0.0
         self.cut = 0
@@ -56,12 +56,12 @@ class Step:
             if values[first].shape[place] != values[other].shape[other_place]:
                 raise self._differ(values, first, place, other, other_place)
         begun = perf_counter()
-        feed = {name: values[name] for name in self._inputs}
+        feed = {name: values[name] for name in self.inputs}
         for lever in self._levers:
             feed[lever] = scalar(settings[lever])
         loop = self.component.loop
         if loop is None:
-            values.update(self._engine.run(feed))
+            values.update(self.engine.run(feed))
         else:
             values.update(self._loop(loop, feed, settings[loop.lever], stop_s, at_least))
         self.last_ms = (perf_counter() - begun) * 1e3
@@ -73,7 +73,7 @@ class Step:
         self.cut, self.cut_ms = 0, 0.0
         begun = perf_counter()
         for done in range(1, calls + 1):
-            outputs = self._engine.run(feed)
+            outputs = self.engine.run(feed)
             feed.update({into: outputs[out] for out, into in loop.carry})
             if stop_s < math.inf and at_least <= done < calls:
                 now = perf_counter()
@@ -82,6 +82,11 @@ class Step:
                     self.cut, self.cut_ms = calls - done, (calls - done) * each * 1e3
                     break
         return outputs
+
+    def depends_on(self, settings: Mapping[str, int]) -> tuple[int, ...]:
+        """Return the settings that change what the component computes, its loop's among them."""
+        loop = () if self.component.loop is None else (settings[self.component.loop.lever],)
+        return (*(settings[lever] for lever in self._levers), *loop)
 
     def _differ(
         self, values: Mapping[str, AnyArray], first: str, place: int, other: str, other_place: int

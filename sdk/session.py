@@ -22,6 +22,7 @@ from sanderling.opening import open_graph, overridden
 from sanderling.prepare import Preparer
 from sanderling.receipt import Receipt, Reduced
 from sanderling.receipts import ReceiptLog
+from sanderling.reuse import Reuse, comparable
 from sanderling.route import Route, Step
 from sanderling.spec import Component
 from sanderling.steering import Decision, Steering
@@ -148,7 +149,13 @@ class Session:
         if receipts is not None:
             receipts.start(self.ladder)
 
-    def run(self, inputs: Mapping[str, Any], budget: Budget | None = None, plan: Plan | None = None) -> Answer:
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        budget: Budget | None = None,
+        plan: Plan | None = None,
+        reuse: Reuse | None = None,
+    ) -> Answer:
         """Answer one call.
 
         Components run whose inputs are all given: a dual encoder called without text embeds the picture only.
@@ -158,10 +165,12 @@ class Session:
                 texts as strings; batches as lists of these, or arrays with a leading batch axis.
             budget: for this call; the session's when None.
             plan: carry this out instead of planning; see `at`.
+            reuse: remembers component outputs from call to call; components whose inputs are the same do not run again.
 
         Raises:
             InputError: an input is wrong; the message says which, what came and what was expected.
             BudgetTooSmallError: no rung fits the budget.
+            BudgetError: the budget cannot be followed, such as `on_miss="partial"` together with `reuse`.
             DeadlineMissedError: the call was late and its budget says `on_miss="error"`.
         """
         started = perf_counter()
@@ -169,21 +178,31 @@ class Session:
         # Who brings a plan and no budget measures something; the session's rule for late calls is not meant for that.
         rule = asked.on_miss if plan is None or budget is not None else None
         stop_s = started + asked.latency_ms / 1e3 if rule == "partial" and asked.latency_ms else None
+        if stop_s is not None and reuse is not None:
+            raise BudgetError(
+                "on_miss='partial' stops loops short, and what they leave undone cannot be re-used; call without "
+                "`reuse`, or choose another on_miss"
+            )
         with self._lock:
-            values = self._preparer.values(inputs)
+            values = self._preparer.values(inputs) if reuse is None else reuse.prepare(self._preparer, inputs)
             running, skipped = self._preparer.running(values)
             prepared = perf_counter()
             slowdown = self._steering.slowdown(running, asked.percentile, prepared)
             chosen = plan or self._steering.plan(running, asked, prepared)
             route = self._route(running, chosen)
-            components_ms = route.run(values, chosen.settings, stop_s)
+            reused: tuple[str, ...] = ()
+            if reuse is None:
+                components_ms = route.run(values, chosen.settings, stop_s)
+            else:
+                components_ms, reused = reuse.run(route.steps, values, chosen.settings)
             outputs = {name: values[name] for name in self.manifest.model.outputs if name in values}
             ended = perf_counter()
             spent_ms = (ended - started) * 1e3
             met = None if asked.latency_ms is None else spent_ms <= asked.latency_ms
             self._calls += 1
             cut_ms = route.cut_ms() if stop_s else 0.0
-            learned_ms, degraded = spent_ms + cut_ms, met is False and rule == "degrade"
+            learned_ms = comparable(self.ladder, chosen, spent_ms + cut_ms, components_ms, reused)
+            degraded = met is False and rule == "degrade"
             self._steering.learn(running, chosen, learned_ms, degraded, ended)
             settled = self._late.settle(self._calls, running, outputs, met, rule, cut_ms > 0)
             reduced, kept = route.left_out(chosen.settings) if stop_s else (route.reduced, route.kept)
@@ -202,6 +221,7 @@ class Session:
                 answers_call=settled.answers_call,
                 miss=settled.miss,
                 misses=self._late.misses,
+                reused=reused,
             )
             if self._receipts is not None:
                 given = plan is not None

@@ -23,7 +23,7 @@ class Decision:
         planned_s: when the plan was made, on the session's clock.
         ended_s: when the call ended.
         learned_ms: what the controller was told that the plan took: the time spent, and what a loop that was cut short
-            would have taken on top.
+            or a component that was re-used would have taken on top; 0 when the call says nothing about the device.
         degraded: whether the call was late and its budget says that the next one is to be planned as slow.
     """
 
@@ -64,7 +64,7 @@ class Steering:
 
     def learn(self, running: frozenset[str], plan: Plan, learned_ms: float, degraded: bool, now_s: float) -> None:
         """Take in how a call went; see `Decision` for the arguments."""
-        if not plan.typical_ms:
+        if not plan.typical_ms or not learned_ms:
             return  # nobody measured that setting, so there is nothing to compare with
         controller = self._controllers.setdefault(running, Controller())
         controller.observe(plan.typical_ms, learned_ms, now_s)

@@ -35,6 +35,7 @@ HEAVY = {
     "matplotlib",
     "yaml",
     "safetensors",
+    "cv2",
 }
 
 

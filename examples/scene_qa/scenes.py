@@ -64,15 +64,28 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     canvas = _background(rng)
     cover = np.zeros((MAX_OBJECTS, 12, 12), dtype=np.float32)
     for index, thing in enumerate(things):
-        rows, columns, mask = _mask(thing, float(rng.uniform(-0.3, 0.3)))
+        angle = float(rng.uniform(-0.3, 0.3))
         tint = np.asarray(COLOURS[thing.colour], dtype=np.float32) + rng.normal(0, 9, 3).astype(np.float32)
-        window = canvas[rows, columns]
-        window += mask[..., None] * (tint - window)
-        full = np.zeros((IMAGE_SIZE, IMAGE_SIZE), dtype=np.float32)
-        full[rows, columns] = mask
-        cover[index] = full.reshape(12, 8, 12, 8).mean(axis=(1, 3))
+        cover[index] = paint(canvas, thing, tint, angle).reshape(12, 8, 12, 8).mean(axis=(1, 3))
     canvas += 5 * rng.standard_normal(canvas.shape, dtype=np.float32)
     return Scene(np.clip(canvas, 0, 255).astype(np.uint8), things, _label_patches(things, cover))
+
+
+def paint(canvas: NDArray[np.float32], thing: Thing, tint: NDArray[np.float32], angle: float) -> NDArray[np.float32]:
+    """Draw a thing onto a canvas and return its coverage, 0 to 1, float32 [96, 96].
+
+    Args:
+        canvas: float32 [96, 96, 3], changed in place.
+        thing: its colour's name is not used.
+        tint: its colour, red green blue, 0 to 255.
+        angle: turned by so many radians.
+    """
+    rows, columns, mask = _mask(thing, angle)
+    window = canvas[rows, columns]
+    window += mask[..., None] * (tint - window)
+    cover = np.zeros((IMAGE_SIZE, IMAGE_SIZE), dtype=np.float32)
+    cover[rows, columns] = mask
+    return cover
 
 
 def _place_things(rng: np.random.Generator) -> tuple[Thing, ...]:
