@@ -31,7 +31,7 @@ COVER = (7, 11)
 GREY_NOISE = 38.0
 """Standard deviation of the picture's noise, of 255."""
 
-SNR_DB = 0.0
+SNR_DB = -3.0
 """Power of the word over power of the noise while it is said, unless another is asked for."""
 
 LOUDNESS = 0.1

@@ -47,7 +47,8 @@ MISSING = 0.1
 
 HELPER_WEIGHT = 0.5
 
-EVALUATED_SNRS_DB = (-6.0, SNR_DB, 6.0, 12.0)
+EVALUATED_PAIRS = 2000
+EVALUATED_SNRS_DB = (-6.0, SNR_DB, 0.0, 6.0)
 HIDDEN = {"both": (False, False), "image only": (False, True), "sound only": (True, False)}
 """What evaluation hides: picture, sound."""
 
@@ -232,9 +233,9 @@ def _finish(model: DigitModel, unseen: Corpus, options: Options, out: Path) -> N
     plain.eval()
     result = {
         "options": asdict(options),
-        "test_pairs": 2000,
+        "test_pairs": EVALUATED_PAIRS,
         "accuracy_by_snr_db": {
-            f"{snr_db:g}": evaluate(plain, unseen, options.seed + 1_000_000, 2000, snr_db)
+            f"{snr_db:g}": evaluate(plain, unseen, options.seed + 1_000_000, EVALUATED_PAIRS, snr_db)
             for snr_db in EVALUATED_SNRS_DB
         },
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
