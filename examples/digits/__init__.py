@@ -1,0 +1,1 @@
+"""A digit recognizer that needs both to see and to hear."""
