@@ -22,6 +22,7 @@ from sanderling.errors import BudgetError
 from sanderling.ladder import Cost, Ladder
 from sanderling.manifest import Measured
 from sanderling.receipt import Reduced
+from sanderling.reuse import Reuse
 from sanderling.session import Session, load
 
 ROUNDING = 1e-5
@@ -116,6 +117,11 @@ def test_a_partial_answer_has_the_loops_that_finished_in_time(session: Session, 
     late = session.run(inputs, Budget(latency_ms=1e-6), plan)
     np.testing.assert_allclose(late.outputs["picture"], in_torch(inputs, STEPS)[1], atol=ROUNDING)
     assert late.receipt.miss == "report"
+
+
+def test_a_partial_answer_cannot_be_remembered(session: Session, inputs: dict[str, Any]) -> None:
+    with pytest.raises(BudgetError, match="call without `reuse`"):
+        session.run(inputs, Budget(latency_ms=1e5, on_miss="partial"), reuse=Reuse())
 
 
 def test_a_loop_that_was_stopped_does_not_make_the_device_look_fast(compiled: Path, inputs: dict[str, Any]) -> None:

@@ -12,13 +12,13 @@ from toy_bundle import toy_measured, write_toy
 
 import sanderling
 from sanderling import lookup
-from sanderling.budget import Budget
+from sanderling.budget import Budget, Plan
 from sanderling.controller import Controller
 from sanderling.engine import AnyArray, OpenOptions
 from sanderling.errors import InputError
 from sanderling.ladder import Cost, Ladder
 from sanderling.prepare import Preparer
-from sanderling.reuse import Reuse
+from sanderling.reuse import Reuse, comparable
 from sanderling.session import Session
 from sanderling.targets import Target
 
@@ -158,7 +158,7 @@ def test_a_frozen_array_is_prepared_once_and_a_writable_one_every_time(
 
 def test_the_follower_compares_what_ran_and_nothing_too_small(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
-    monkeypatch.setattr(Controller, "observe", lambda _self, typical_ms, _spent_ms: seen.append(typical_ms))
+    monkeypatch.setattr(Controller, "observe", lambda _self, typical_ms, _spent_ms, _now_s: seen.append(typical_ms))
     measured = toy_measured()
     parts = {"look": Cost(3, 3, 3, 9), "read": Cost(0.4, 0.4, 0.4, 9), "join": Cost(0.2, 0.2, 0.2, 9)}
     rungs = tuple(replace(rung, components=parts) for rung in measured.ladder.rungs[-1:])
@@ -168,7 +168,17 @@ def test_the_follower_compares_what_ran_and_nothing_too_small(toy: Path, monkeyp
         ask(session, reuse, PICTURE * 2, WORDS)  # "read" again
         ask(session, reuse, PICTURE * 2, WORDS * 2)  # "look" again: too little is left to judge by
         ask(session, reuse, PICTURE * 2, WORDS * 2)  # everything again
-    assert seen == pytest.approx([4.0, 3.2])
+    assert seen == pytest.approx([4.0, 4.0]), "the second call is scaled up to what all of it would have taken"
+
+
+def test_what_ran_is_scaled_up_to_the_whole_call() -> None:
+    parts = {"look": Cost(3, 3, 3, 9), "read": Cost(0.8, 0.8, 0.8, 9)}
+    rung = replace(toy_measured().ladder.rungs[-1], components=parts)
+    plan = Plan(rung.settings, rung.graphs, 4.0, 4.0, "")
+    ladder = Ladder("accuracy", (rung,))
+    assert comparable(ladder, plan, 9.0, {"look": 6.0, "read": 2.0}, ()) == 9.0
+    assert comparable(ladder, plan, 6.5, {"look": 6.0}, ("read",)) == pytest.approx(8.0)
+    assert comparable(ladder, plan, 2.0, {"read": 1.6}, ("look",)) == 0.0
 
 
 @pytest.mark.parametrize("name", lookup.names("target"))
