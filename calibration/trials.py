@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sanderling.calibration.profile import Setting
 from sanderling.errors import RecipeError
@@ -22,31 +22,48 @@ Choice = tuple[str, str, dict[str, int]]
 
 
 def settings_to_try(model: ModelSpec, graphs: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]]) -> list[Setting]:
-    """Return every combination of one choice per component, the full model first: every lever at its maximum.
+    """Return the combinations of one choice per component to measure, the full model first: every lever at its maximum.
+
+    All of them where they are few enough. Else every choice with all others full, and the choices of the same rank
+    together: what each component costs adds up, so the settings between them can be predicted.
 
     Args:
         model: components and levers.
         graphs: component -> graph -> settings of that graph's levers to measure; "full" needs none.
 
     Raises:
-        RecipeError: too many combinations to measure.
+        RecipeError: too many combinations to measure even so.
     """
     full = {lever.name: lever.maximum for lever in model.levers}
     per_component = [_choices(component.name, graphs) for component in model.components]
     loops = [_loop_choices(model, component.loop.lever) for component in model.components if component.loop]
-    total = math.prod(len(choices) for choices in (*per_component, *loops))
-    if total > MOST:
+    every = (*per_component, *loops)
+    few = math.prod(len(choices) for choices in every) <= MOST
+    combinations = list(itertools.product(*every) if few else _thinned(every))
+    if len(combinations) > MOST:
         raise RecipeError(
-            f"the recipe asks for {total} combinations, at most {MOST} can be measured; "
+            f"the recipe asks for {len(combinations)} combinations, at most {MOST} can be measured; "
             "name fewer reducers, layers or fractions"
         )
     found = []
-    for combination in itertools.product(*per_component, *loops):
+    for combination in combinations:
         chosen = [pair for _, _, settings in combination for pair in settings.items()]
         # Two components that share a lever can only run at one setting of it.
         if len(dict(chosen)) == len(set(chosen)):
             found.append(Setting(full | dict(chosen), {c: g for c, g, _ in combination if c}))
     return found
+
+
+def _thinned(every: Sequence[Sequence[Choice]]) -> Iterator[tuple[Choice, ...]]:
+    """Yield the full model, every choice with all others full, and choices of the same rank together."""
+    full = tuple(choices[0] for choices in every)
+    yield full
+    for place, choices in enumerate(every):
+        for choice in choices[1:]:
+            yield (*full[:place], choice, *full[place + 1 :])
+    if sum(len(choices) > 1 for choices in every) > 1:
+        for rank in range(1, max(len(choices) for choices in every)):
+            yield tuple(choices[min(rank, len(choices) - 1)] for choices in every)
 
 
 def _choices(component: str, graphs: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]]) -> list[Choice]:

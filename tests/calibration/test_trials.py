@@ -38,10 +38,22 @@ def test_loops_are_tried_at_fewer_calls() -> None:
     assert [s.settings["steps"] for s in found] == [8, 6, 4, 2]
 
 
+def many(graphs: int) -> dict[str, dict[str, list[dict[str, int]]]]:
+    """Choices of two levers: ten settings of `tokens` in each of many graphs, and eight of `steps` in one."""
+    tokens, steps = ([{name: n} for n in range(1, most + 1)] for name, most in (("tokens", 10), ("steps", 7)))
+    return {"a": {f"r@{i}": tokens for i in range(graphs)}, "b": {"s@0": steps}}
+
+
+def test_where_all_combinations_are_too_many_each_choice_is_tried_alone_and_in_step() -> None:
+    found = settings_to_try(model(), many(graphs=6))
+    assert found[0].settings == {"tokens": 16, "steps": 8}
+    assert len(found) == 1 + 60 + 7 + 60
+    alone = [s for s in found if s.graphs["b"] == "full" and s.graphs["a"] != "full"]
+    assert len(alone) == 60
+    together = [s for s in found if "full" not in s.graphs.values()]
+    assert [s.settings["steps"] for s in together[:8]] == [1, 2, 3, 4, 5, 6, 7, 7]
+
+
 def test_too_many_combinations_are_refused_with_the_number() -> None:
-    graphs = {
-        "a": {f"r@{i}": [{"tokens": n} for n in range(1, 11)] for i in range(5)},
-        "b": {"s@0": [{"tokens": n} for n in range(1, 11)]},
-    }
-    with pytest.raises(RecipeError, match="561 combinations, at most 400"):
-        settings_to_try(model(), graphs)
+    with pytest.raises(RecipeError, match="408 combinations, at most 400"):
+        settings_to_try(model(), many(graphs=20))
