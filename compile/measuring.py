@@ -64,7 +64,7 @@ def measure_bundle(path: Path, measuring: Measuring, progress: Progress) -> Meas
         _, costs = choose_placements(bundle, first, measuring.targets, progress)
         telling = [settings[0], settings[len(settings) // 2]] if len(settings) > 1 else settings
         placements, formats = admit_formats(
-            bundle, first, costs, telling, data, recipe.goals.quality_drop_max, progress, references
+            bundle, first, costs, telling, data, recipe.goals.format_drop_max, progress, references
         )
         placed = replace(first, placements=placements, formats=formats)
         drift += compare_placed(bundle, placed, progress)

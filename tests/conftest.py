@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from pathlib import Path
+
+# Before NumPy and torch are loaded, which read it then: handing work of tiny models to a second thread costs more than
+# the work, many times more while something else is running.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

@@ -19,11 +19,14 @@ LADDER = toy_measured(((2, 1.0, 0.7), (4, 2.0, 0.9), (8, 4.0, 1.0))).ladder
     ("goals", "said"),
     [
         (Goals(), ""),
-        (Goals(latency_ms=4.5), ""),
-        (Goals(latency_ms=4.3), "takes 4.4 ms at p90, at most 4.3 ms"),
-        (Goals(latency_ms=4.3, percentile=50), ""),
+        (Goals(latency_ms=1.2), ""),
+        (Goals(latency_ms=1.05), "takes 1.1 ms at p90, at most 1.05 ms"),
+        (Goals(latency_ms=1.05, percentile=50), ""),
         (Goals(latency_ms=2.3, quality_drop_max=0.1), ""),
-        (Goals(latency_ms=2.3, quality_drop_max=0.05), "takes 4.4 ms"),
+        (
+            Goals(latency_ms=2.3, quality_drop_max=0.05),
+            "takes 4.4 ms at p90, at most 2.3 ms asked for; cheaper rungs lose more",
+        ),
         (Goals(size_mb=2.0), ""),
         (Goals(size_mb=0.5), "has 1.00 MB, at most 0.5"),
     ],
@@ -34,7 +37,10 @@ def test_each_goal_turns_the_answer(goals: Goals, said: str) -> None:
 
 
 def test_a_ladder_below_the_source_misses_quality() -> None:
-    assert "the best rung has 1.000, needed 1.040" in Goals().missed(LADDER, source_quality=1.05, size_mb=1.0)[0]
+    assert (
+        "the best rung has 1.000, needed 1.040"
+        in Goals(quality_drop_max=0.01).missed(LADDER, source_quality=1.05, size_mb=1.0)[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,3 +56,7 @@ def test_a_ladder_below_the_source_misses_quality() -> None:
 def test_goals_that_make_no_sense_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         from_mapping({"goals": given})
+
+
+def test_a_format_may_cost_what_the_goal_says() -> None:
+    assert (Goals().format_drop_max, Goals(quality_drop_max=0.03).format_drop_max) == (0.01, 0.03)

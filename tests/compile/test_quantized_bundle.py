@@ -67,7 +67,7 @@ def test_the_format_is_used_and_decided_with_both_qualities(quantized: Path) -> 
     assert {way.format for way in found.placements["vision"].values()} == {kept.format}
     assert kept.quality is not None
     assert kept.float32_quality is not None
-    assert kept.float32_quality.score - kept.quality.score <= RECIPE.goals.quality_drop_max
+    assert kept.float32_quality.score - kept.quality.score <= RECIPE.goals.format_drop_max
     assert found.source_quality is not None
 
 
