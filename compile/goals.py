@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from sanderling.errors import RecipeError
 from sanderling.ladder import Ladder, Rung
 
-
 FORMAT_DROP_MAX = 0.01
 """What a number format may cost where no goal says it."""
 

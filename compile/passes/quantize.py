@@ -26,7 +26,7 @@ class Quantize:
     Attributes:
         formats: file names in compile/formats/, besides float32.
         components: to offer them for; all when empty.
-        exclude: shell patterns of layers that stay in float32, for the formats that quantize layers.
+        exclude: shell patterns of layers that stay in float32; one that matches nothing is refused by the format.
         smooth: alpha of SmoothQuant for the formats that have it; 0 leaves outliers where they are.
         samples: calibration samples that ranges are learned from.
     """
@@ -69,9 +69,6 @@ class Quantize:
             yield f"{FLOAT32} is always a candidate; leave it out of formats"
         if self.samples < 1:
             yield f"samples is {self.samples}, expected at least 1"
-        for name in self.formats if self.exclude else ():
-            if not _has(name, "exclude"):
-                yield f"format {name!r} has no option exclude and would ignore it"
         if self.smooth and not any(_has(name, "smooth") for name in self.formats):
             yield f"none of {', '.join(self.formats)} has the option smooth; leave it at 0"
 

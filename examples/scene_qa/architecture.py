@@ -24,6 +24,8 @@ from sanderling.compile.blocks.reduce import ReduceAt
 from sanderling.spec import Component, ImageInput, Lever, ModelSpec, Site, TensorSpec, TextInput
 
 WEIGHTS = Path(__file__).parent / "weights" / "weights.safetensors"
+STUDENT = Path(__file__).parent / "weights" / "student.safetensors"
+"""Distilled from the trained model, with half its layers; see distill.py."""
 
 _IDS = TensorSpec("input_ids", "int64", ("batch", "words"))
 _IMAGE_TOKENS = TensorSpec("image_tokens", "float32", ("batch", "tokens", WIDTH))
@@ -67,7 +69,11 @@ SPEC = ModelSpec(
 
 def adapt() -> Adapted:
     """Return the trained model, split. `SCENE_QA_WEIGHTS` names other weights than the committed ones."""
-    path = Path(os.environ.get("SCENE_QA_WEIGHTS", WEIGHTS))
+    return adapt_weights(Path(os.environ.get("SCENE_QA_WEIGHTS", WEIGHTS)))
+
+
+def adapt_weights(path: Path) -> Adapted:
+    """Return the model that a weights file is of, the trained one or a student with fewer layers, split."""
     weights = {name: tensor.float() for name, tensor in load_file(path).items()}
 
     layers = layers_in(weights)

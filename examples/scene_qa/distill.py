@@ -99,7 +99,7 @@ def main() -> None:
     """Read the options and distill."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out/scene_qa_student"))
-    parser.add_argument("--layers", type=int, nargs=3, default=(3, 1, 1), metavar=("VISION", "TEXT", "FUSION"))
+    parser.add_argument("--layers", type=int, nargs=3, default=(2, 1, 2), metavar=("VISION", "TEXT", "FUSION"))
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=11)
     given = parser.parse_args()

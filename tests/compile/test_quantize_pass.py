@@ -49,7 +49,6 @@ def test_samples_are_passed_on(work: Work) -> None:
         ({"formats": ("int8_static", "int8_static")}, "'int8_static' is listed twice"),
         ({"formats": ("float32",)}, "always a candidate"),
         ({"samples": 0}, "samples is 0"),
-        ({"formats": ("float16",), "exclude": ("*head*",)}, "would ignore it"),
         ({"formats": ("float16",), "smooth": 0.5}, "none of float16 has the option smooth"),
     ],
 )

@@ -111,6 +111,6 @@ def test_an_empty_file_is_the_default_recipe(tmp_path: Path) -> None:
 def test_the_effective_recipe_has_every_default_filled_in() -> None:
     filled = json.loads(Recipe(budget=Budget(latency_ms=5)).effective((("reduce", Reduce()),), ("openvino",)))
     assert filled["passes"][0]["reduce"]["layers"] == []
-    assert len(filled["passes"][0]["reduce"]["fractions"]) == 7
+    assert len(filled["passes"][0]["reduce"]["fractions"]) == 8
     assert (filled["targets"], filled["threads"], filled["seed"]) == (["openvino"], usable_cores(), 0)
     assert filled["budget"]["percentile"] == 90

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def test_compiles_a_source_with_recipe_and_data(here: Path, picture: Path, capsy
     assert "3 of 3 graphs reused" in result.out
     assert "vision on onnxruntime" in result.out
     assert "sanderling run out.sand --input image=photo.jpg" in result.out
-    assert "measuring 3/3" in result.err
+    assert re.search(r"measuring (\d+)/\1", result.err)
     with load(here / "out.sand") as session:
         answer = session.run({"image": picture})
         assert session.measured.ladder.rungs[-1].latency.samples == 3
