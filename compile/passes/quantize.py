@@ -26,7 +26,8 @@ class Quantize:
     Attributes:
         formats: file names in compile/formats/, besides float32.
         components: to offer them for; all when empty.
-        exclude: shell patterns of layers that stay in float32; one that matches nothing is refused by the format.
+        exclude: shell patterns of layers that stay in float32, such as "*fc2*" in every component or "vision:*fc2*" in one;
+            a component in which one matches nothing does not get the format, and the compile says so.
         smooth: alpha of SmoothQuant for the formats that have it; 0 leaves outliers where they are.
         samples: calibration samples that ranges are learned from.
     """
@@ -44,8 +45,11 @@ class Quantize:
     def apply(self, work: Work) -> PassResult:
         """Return the work with the formats offered for every chosen component."""
         chosen = self.components or tuple(part.component for part in work.adapted.parts)
-        offered = tuple(self._format(name) for name in self.formats)
-        formats = {**work.formats, **dict.fromkeys(chosen, offered)}
+        known = [part.component for part in work.adapted.parts]
+        formats = {**work.formats}
+        for component in chosen:
+            patterns = tuple(self._patterns(component, known))
+            formats[component] = tuple(self._format(name, patterns) for name in self.formats)
         words = f"{', '.join(self.formats)} offered for {', '.join(chosen)}"
         return PassResult(replace(work, formats=formats, calibration_samples=self.samples), (words,))
 
@@ -72,9 +76,18 @@ class Quantize:
         if self.smooth and not any(_has(name, "smooth") for name in self.formats):
             yield f"none of {', '.join(self.formats)} has the option smooth; leave it at 0"
 
-    def _format(self, name: str) -> NumberFormat:
+    def _patterns(self, component: str, known: list[str]) -> Iterator[str]:
+        """Yield the patterns that are about a component; a prefix that is no component belongs to the node's name."""
+        for pattern in self.exclude:
+            owner, _, rest = pattern.partition(":")
+            if owner == component and rest:
+                yield rest
+            elif owner not in known or not rest:
+                yield pattern
+
+    def _format(self, name: str, exclude: tuple[str, ...]) -> NumberFormat:
         found = lookup.find("format", name)
-        options = {"exclude": self.exclude, "smooth": self.smooth}
+        options = {"exclude": exclude, "smooth": self.smooth}
         given = {option: value for option, value in options.items() if value and _has(name, option)}
         return cast(NumberFormat, replace(cast(Any, found), **given))
 

@@ -87,7 +87,7 @@ def _walk(arguments: Namespace) -> Outcome:
     name = f"{arguments.layers} in {arguments.format} on {found.variant.target}"
     verdict = f"{name}: every tensor keeps a cosine of {bound:g}"
     if first is not None:
-        patterns = " ".join(f"--exclude '{pattern}'" for pattern in exclude)
+        patterns = " ".join(f"--exclude '{arguments.layers}:{pattern}'" for pattern in exclude)
         verdict = f"{name} drifts first at {first.node} ({first.operator}, {first.cosine:.6f}); retry with {patterns}"
     return Outcome(
         data={
@@ -95,7 +95,7 @@ def _walk(arguments: Namespace) -> Outcome:
             "format": arguments.format,
             "rows": [_row_data(row) for row in found.located.rows],
             "first": None if first is None else first.node,
-            "exclude": list(exclude),
+            "exclude": [f"{arguments.layers}:{pattern}" for pattern in exclude],
         },
         text="\n".join([table(head, cells), "", verdict]),
         exit_code=0 if first is None else 1,

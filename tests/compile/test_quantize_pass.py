@@ -37,6 +37,17 @@ def test_exclude_and_smooth_reach_the_formats_that_have_them(work: Work) -> None
     assert {(f.exclude, f.smooth) for f in offered(Quantize(), work)["vision"]} == {((), 0.0)}
 
 
+def test_a_pattern_may_be_about_one_component(work: Work) -> None:
+    def patterns(*exclude: str) -> tuple[str, ...]:
+        found: tuple[str, ...] = offered(Quantize(exclude=exclude), work)["vision"][0].exclude
+        return found
+
+    assert patterns("vision:*fc2*", "node:0", "*head*") == ("*fc2*", "node:0", "*head*")
+    step = Quantize(exclude=("text:*fc2*",), components=("a", "b"))
+    assert list(step._patterns("a", ["a", "text"])) == []
+    assert list(step._patterns("text", ["a", "text"])) == ["*fc2*"]
+
+
 def test_samples_are_passed_on(work: Work) -> None:
     assert Quantize(samples=9).apply(work).work.calibration_samples == 9
 
