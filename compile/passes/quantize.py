@@ -26,7 +26,7 @@ class Quantize:
     Attributes:
         formats: file names in compile/formats/, besides float32.
         components: to offer them for; all when empty.
-        exclude: shell patterns of layers that stay in float32, such as "*fc2*" in every component or "vision:*fc2*" in one;
+        exclude: shell patterns of layers that stay in float32, "*fc2*" in every component or "vision:*fc2*" in one;
             a component in which one matches nothing does not get the format, and the compile says so.
         smooth: alpha of SmoothQuant for the formats that have it; 0 leaves outliers where they are.
         samples: calibration samples that ranges are learned from.
