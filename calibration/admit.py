@@ -7,16 +7,16 @@ without the right instructions float32 is the fastest, and then it is kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sanderling.bundle import Bundle
-from sanderling.calibration.choose import mean_costs
+from sanderling.calibration.choose import Placements, allowed, fastest
 from sanderling.calibration.dataset import Data
 from sanderling.calibration.profile import Outputs, Progress, Setting, score_answer
 from sanderling.calibration.quality import with_interval
 from sanderling.ladder import Quality
-from sanderling.manifest import FLOAT32, FormatDecision, Measured, Placement, PlacementCost
+from sanderling.manifest import FLOAT32, FormatDecision, Measured, PlacementCost
 from sanderling.session import Session
 
 KEPT = "kept"
@@ -24,11 +24,6 @@ KEPT = "kept"
 
 WORTH = 1.03
 """A lossy format has to be faster by this much: less is within the noise of the race, and the loss is not."""
-
-SWITCH = 1.15
-"""A graph leaves the engine of the others only where another is faster by this much."""
-
-Placements = dict[str, dict[str, Placement]]
 
 
 @dataclass(frozen=True)
@@ -62,8 +57,8 @@ def admit_formats(
     quality_drop_max: float,
     progress: Progress,
     references: Sequence[Outputs] | None = None,
-) -> tuple[Placements, tuple[FormatDecision, ...]]:
-    """Return how every graph runs, and what became of every format.
+) -> tuple[dict[str, str], tuple[FormatDecision, ...]]:
+    """Return component -> the format it may have besides float32, and what became of every format.
 
     Formats are tried in the order of the milliseconds they save, each together with those already kept, on the whole
     evaluation set.
@@ -78,14 +73,13 @@ def admit_formats(
         progress: told after every judgement.
         references: as for `measure`.
     """
-    placements = place(costs, {})
     candidates = sorted(_candidates(costs), key=lambda c: -c.saved_ms)
     worth = [c for c in candidates if c.float32_ms >= WORTH * c.p50_ms]
     decisions = [_too_slow(c) for c in candidates if c not in worth]
     if not worth:
-        return placements, tuple(decisions)
+        return {}, tuple(decisions)
     judge = _Judge(bundle, measured, settings, data, references)
-    before = judge.quality(placements)
+    before = judge.quality(place(costs, {}))
     kept: dict[str, str] = {}
     for number, candidate in enumerate(worth, start=1):
         if candidate.component in kept:
@@ -100,48 +94,15 @@ def admit_formats(
             reason = f"quality falls by {before.score - after.score:.3f}, more than the {quality_drop_max:.3f} allowed"
             decisions.append(_decision(candidate, before, after, reason))
         progress("judging number formats", number, len(worth))
-    return place(costs, kept), tuple(decisions)
+    return kept, tuple(decisions)
 
 
 def place(costs: Sequence[PlacementCost], formats: Mapping[str, str]) -> Placements:
-    """Return the fastest way to run every graph in float32 or, where one is named, its component's format.
-
-    All graphs run on the engine that is the fastest over all of them; a graph goes to another only where that pays
-    clearly. Two engines keep two sets of weights and two pools of threads, which get in each other's way.
-    """
-    graphs: dict[tuple[str, str], list[PlacementCost]] = {}
-    for cost in costs:
-        if cost.placement.format in (FLOAT32, formats.get(cost.component, FLOAT32)):
-            graphs.setdefault((cost.component, cost.graph), []).append(cost)
-    best = {key: _best_by_target(rows) for key, rows in graphs.items()}
-    main = _main_target(best.values())
+    """Return the fastest way to run every graph in float32 or, where one is named, its component's format."""
     found: Placements = {}
-    for (component, graph), by_target in best.items():
-        usual = by_target.get(main, (None, math.inf))
-        fast = min(by_target.values(), key=lambda way: way[1])
-        placement = usual[0] if usual[0] is not None and usual[1] <= SWITCH * fast[1] else fast[0]
-        found.setdefault(component, {})[graph] = placement
+    for (component, graph), rows in allowed(costs, formats).items():
+        found.setdefault(component, {})[graph] = fastest(rows)
     return found
-
-
-def _best_by_target(rows: Sequence[PlacementCost]) -> dict[str, tuple[Placement, float]]:
-    """Return target -> the fastest way to run one graph there, and its geometric mean over the inputs raced on."""
-    found = {}
-    for target in dict.fromkeys(row.placement.target for row in rows):
-        means = mean_costs([row for row in rows if row.placement.target == target])
-        placement = min(means, key=lambda way: means[way])
-        found[target] = (placement, means[placement])
-    return found
-
-
-def _main_target(graphs: Iterable[Mapping[str, tuple[Placement, float]]]) -> str:
-    """Return the target with the smallest geometric mean over the graphs that run on the most targets."""
-    logs: dict[str, list[float]] = {}
-    for by_target in graphs:
-        for target, (_, ms) in by_target.items():
-            logs.setdefault(target, []).append(math.log(ms))
-    everywhere = max(len(found) for found in logs.values())
-    return min((t for t, found in logs.items() if len(found) == everywhere), key=lambda t: sum(logs[t]))
 
 
 def _candidates(costs: Sequence[PlacementCost]) -> list[Candidate]:

@@ -1,4 +1,4 @@
-"""Chooses, for every graph, the engine, number format and threads that run it fastest on this machine.
+"""Races, for every graph, the engines, number formats and threads that can run it on this machine.
 
 Graphs are timed one by one on the inputs they get in a whole call. Candidates take turns call by call, so that a slow
 moment of the machine falls on all of them, and one that is clearly slower is given up early, so that choosing takes
@@ -40,6 +40,9 @@ FRACTIONS = (0.5, 0.2)
 Feed = dict[str, AnyArray]
 """A graph's inputs by name, lever scalars included."""
 
+Placements = dict[str, dict[str, Placement]]
+"""Component -> graph -> how it runs."""
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -67,14 +70,14 @@ class Race:
             self.feeds.append((settings, feed))
 
 
-def choose_placements(
+def race_graphs(
     bundle: Bundle,
     measured: Measured,
     targets: Sequence[str],
     progress: Progress,
     formats: Mapping[str, str] | None = None,
-) -> tuple[dict[str, dict[str, Placement]], tuple[PlacementCost, ...]]:
-    """Return the fastest way to run every graph, component -> graph -> placement, and the medians that say so.
+) -> tuple[PlacementCost, ...]:
+    """Return what every way to run every graph costs, alone and called again and again.
 
     One thread is always a candidate: a part of small matrices loses more by waiting for threads than it gains.
 
@@ -86,14 +89,20 @@ def choose_placements(
         formats: component -> the number format it may have besides float32; every format of the bundle when None.
     """
     races = _races(bundle, measured, targets, formats)
-    chosen: dict[str, dict[str, Placement]] = {}
     costs: list[PlacementCost] = []
     for number, race in enumerate(races, start=1):
-        found = _run(bundle, race)
-        chosen.setdefault(race.graph.component, {})[race.graph.name] = fastest(found)
-        costs += found
+        costs += _run(bundle, race)
         progress("choosing engines", number, len(races))
-    return chosen, tuple(costs)
+    return tuple(costs)
+
+
+def allowed(costs: Sequence[PlacementCost], formats: Mapping[str, str]) -> dict[tuple[str, str], list[PlacementCost]]:
+    """Return (component, graph) -> its costs in float32 and in the format that the component may have."""
+    found: dict[tuple[str, str], list[PlacementCost]] = {}
+    for cost in costs:
+        if cost.placement.format in (FLOAT32, formats.get(cost.component, FLOAT32)):
+            found.setdefault((cost.component, cost.graph), []).append(cost)
+    return found
 
 
 def fastest(costs: Sequence[PlacementCost]) -> Placement:

@@ -7,12 +7,13 @@ from dataclasses import replace
 from sanderling import machine
 from sanderling.bundle import Bundle
 from sanderling.calibration.admit import KEPT
-from sanderling.calibration.choose import choose_placements
+from sanderling.calibration.choose import race_graphs
 from sanderling.calibration.compare import check, compare
 from sanderling.calibration.cost import fit_cost
 from sanderling.calibration.dataset import Data
 from sanderling.calibration.pareto import build_ladder
 from sanderling.calibration.profile import Progress, Setting, measure, remeasure
+from sanderling.calibration.settle import settle
 from sanderling.engine import opener, usable_cores
 from sanderling.errors import UnsupportedError
 from sanderling.ladder import Ladder, Rung
@@ -97,7 +98,8 @@ def _placed(bundle: Bundle, before: Measured | None, threads: int | None, progre
     # Quality cannot be judged here, so a lossy format is a candidate only where the compile admitted it.
     decided = () if before is None else before.formats
     kept = {decision.component: decision.format for decision in decided if decision.verdict == KEPT}
-    placements, costs = choose_placements(bundle, first, targets, progress, kept)
+    costs = race_graphs(bundle, first, targets, progress, kept)
+    placements = settle(bundle, first, costs, kept, progress)
     lossy = () if before is None else tuple(row for row in before.drift if row.target == AS_PLACED)
     return replace(first, placements=placements, drift=drift + lossy, placement_costs=costs, formats=decided)
 

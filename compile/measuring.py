@@ -8,12 +8,13 @@ from pathlib import Path
 from sanderling import machine
 from sanderling.bundle import Bundle
 from sanderling.calibration.admit import admit_formats
-from sanderling.calibration.choose import choose_placements
+from sanderling.calibration.choose import race_graphs
 from sanderling.calibration.compare import check, compare, compare_placed
 from sanderling.calibration.cost import fit_cost
 from sanderling.calibration.dataset import Data
 from sanderling.calibration.pareto import build_ladder
 from sanderling.calibration.profile import Progress, measure
+from sanderling.calibration.settle import settle
 from sanderling.calibration.trials import settings_to_try
 from sanderling.compile.goals import Goals
 from sanderling.compile.recipe import Recipe
@@ -61,12 +62,12 @@ def measure_bundle(path: Path, measuring: Measuring, progress: Progress) -> Meas
         first = _unplaced(bundle, measuring)
         drift = compare(bundle, first, measuring.targets, progress)
         check(drift)
-        _, costs = choose_placements(bundle, first, measuring.targets, progress)
+        costs = race_graphs(bundle, first, measuring.targets, progress)
         telling = [settings[0], settings[len(settings) // 2]] if len(settings) > 1 else settings
-        placements, formats = admit_formats(
+        kept, formats = admit_formats(
             bundle, first, costs, telling, data, recipe.goals.format_drop_max, progress, references
         )
-        placed = replace(first, placements=placements, formats=formats)
+        placed = replace(first, placements=settle(bundle, first, costs, kept, progress), formats=formats)
         drift += compare_placed(bundle, placed, progress)
         rungs = measure(Session(bundle, measured=placed), settings, data, progress, references)
         cost_model = fit_cost(bundle.manifest(), rungs)

@@ -120,6 +120,7 @@ def brief() -> Iterator[None]:
     """Measure less often than a real compile does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sanderling.calibration.choose.ROUNDS", 2)
+        patch.setattr("sanderling.calibration.settle.CALLS", 1)
         patch.setattr("sanderling.calibration.profile.WARM_UP", 1)
         patch.setattr("sanderling.compile.pipeline.MADE_UP_SAMPLES", 3)
         yield

@@ -13,7 +13,8 @@ from toy_bundle import toy_measured, write_toy
 
 from sanderling.bundle import Bundle
 from sanderling.calibration import choose
-from sanderling.calibration.choose import choose_placements, fastest, take_turns
+from sanderling.calibration.admit import place
+from sanderling.calibration.choose import fastest, race_graphs, take_turns
 from sanderling.engine import Engine
 from sanderling.manifest import FULL, Placement, PlacementCost
 from sanderling.opening import open_graph
@@ -126,7 +127,8 @@ def chosen_with(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, costs: Callable
 
     monkeypatch.setattr(choose, "open_graph", opened)
     measured = replace(toy_measured(), threads=2)
-    return choose_placements(bundle, measured, ["onnxruntime"], lambda *_: None)
+    costs = race_graphs(bundle, measured, ["onnxruntime"], lambda *_: None)
+    return place(costs, {}), costs
 
 
 GIVEN = {"picture": np.arange(8, dtype=np.float32)[None], "words": np.ones((1, 3), np.float32)}
