@@ -25,6 +25,7 @@ check: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.clip_vit_b16
 	$(BIN)/python -m benchmarks.runtime_overhead
+	$(BIN)/python -m benchmarks.scene_qa_passes
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

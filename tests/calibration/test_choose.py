@@ -127,8 +127,8 @@ def chosen_with(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, costs: Callable
 
     monkeypatch.setattr(choose, "open_graph", opened)
     measured = replace(toy_measured(), threads=2)
-    costs = race_graphs(bundle, measured, ["onnxruntime"], lambda *_: None)
-    return place(costs, {}), costs
+    found = race_graphs(bundle, measured, ["onnxruntime"], lambda *_: None)
+    return place(found, {}), found
 
 
 GIVEN = {"picture": np.arange(8, dtype=np.float32)[None], "words": np.ones((1, 3), np.float32)}
