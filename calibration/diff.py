@@ -19,7 +19,7 @@ from sanderling.calibration.profile_file import Profile, RungProfile
 from sanderling.errors import InputError
 
 METHOD = (
-    "95 % order-statistic intervals, stretched by the drift between each profile's thirds; a rung differs where they "
+    "95 % order-statistic intervals, stretched by the spread of each profile's thirds; a rung differs where they "
     "do not touch"
 )
 
@@ -129,8 +129,7 @@ def _change(then: RungProfile, now: RungProfile, percentile: int, allow: float) 
 
 def _band(rung: RungProfile, percentile: int) -> tuple[float, float, float]:
     """Return a rung's percentile and the two ends of its noise band."""
-    found = percentile_interval(rung.samples_ms, percentile)
-    found = widened(found, rung.steadiness, rung.latency.p50.value_ms)
+    found = widened(percentile_interval(rung.samples_ms, percentile), rung.steadiness)
     if found.low_ms is None or found.high_ms is None:
         raise InputError(
             f"{rung.name} has {len(rung.samples_ms)} calls, too few for an interval of p{percentile}; expected at "

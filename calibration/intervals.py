@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -85,26 +86,25 @@ def steadiness(milliseconds: Sequence[float], band: float = STEADY) -> Steadines
     return Steadiness((first, middle, last), spread, spread <= band, band)
 
 
-def widened(interval: Interval, steady: Steadiness, median_ms: float) -> Interval:
+def widened(interval: Interval, steady: Steadiness) -> Interval:
     """Return an interval stretched by how far calls drifted while they were made.
 
-    Drift makes calls depend on each other, and an interval for independent ones too narrow. The ends move out to where
-    the percentile would be had the whole profile been like its fastest or its slowest third.
+    Drift makes calls depend on each other, and an interval for independent ones too narrow. What happened between the
+    thirds of one profile may happen between two profiles, so the ends move out to the percentile less and plus the
+    spread of the thirds, where they are not there already.
 
     Args:
         interval: of any percentile.
         steady: of the same calls.
-        median_ms: of the same calls.
     """
-    down = min(1.0, min(steady.thirds_ms) / median_ms)
-    up = max(1.0, max(steady.thirds_ms) / median_ms)
     return Interval(
         interval.value_ms,
-        None if interval.low_ms is None else min(interval.low_ms, interval.value_ms * down),
-        None if interval.high_ms is None else max(interval.high_ms, interval.value_ms * up),
+        None if interval.low_ms is None else min(interval.low_ms, interval.value_ms / (1 + steady.spread)),
+        None if interval.high_ms is None else max(interval.high_ms, interval.value_ms * (1 + steady.spread)),
     )
 
 
+@lru_cache(maxsize=256)  # every rung and component of a profile asks for the same
 def _ranks(count: int, share: float, confidence: float) -> tuple[int, int]:
     """Return the ranks, from 1, of the order statistics that span the interval; 0 and count + 1 where there is none."""
     tail = (1 - confidence) / 2
