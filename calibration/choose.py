@@ -178,9 +178,9 @@ def _races(bundle: Bundle, measured: Measured, targets: Sequence[str], formats: 
             key = (component.name, graph.name)
             if key not in engines:
                 engines[key] = open_graph(bundle, graph, measured.placements[component.name][graph.name])
-            feed = _feed(component, graph, values, settings)
+            feed = feed_of(component, graph, values, settings)
             races[key].add(settings, feed)
-            values.update(_looped(engines[key], component, feed, settings))
+            values.update(run_looped(engines[key], component, feed, settings))
     return list(races.values())
 
 
@@ -209,12 +209,13 @@ def _candidates(
     )
 
 
-def _feed(component: Component, graph: Graph, values: Mapping[str, AnyArray], settings: Mapping[str, int]) -> Feed:
+def feed_of(component: Component, graph: Graph, values: Mapping[str, AnyArray], settings: Mapping[str, int]) -> Feed:
+    """Return what a component's graph reads, out of all values: its inputs and its levers' settings."""
     own = {tensor.name: values[tensor.name] for tensor in component.inputs}
     return own | {lever: scalar(settings[lever]) for lever in graph.levers}
 
 
-def _looped(engine: Engine, component: Component, feed: Feed, settings: Mapping[str, int]) -> dict[str, AnyArray]:
+def run_looped(engine: Engine, component: Component, feed: Feed, settings: Mapping[str, int]) -> dict[str, AnyArray]:
     """Return what a component writes in a whole call."""
     given, outputs = dict(feed), engine.run(feed)
     for _ in range(1, settings[component.loop.lever] if component.loop else 1):

@@ -87,7 +87,7 @@ def measure(
             reference = references[index] if references and data.score is None else {}
             records[place].scores.append(score_answer(data, index, answer, reference))
         progress("measuring", done + 1, count_calls(len(plans), len(data.samples)))
-    uses = _uses(session, plans, data.samples[0])
+    uses = memory_and_energy(session, plans, data.samples[0])
     return [_rung(setting, record, use) for setting, record, use in zip(settings, records, uses, strict=True)]
 
 
@@ -105,7 +105,7 @@ def remeasure(
     """
     plans = [session.at(rung.settings, rung.graphs) for rung in rungs]
     records = call_in_turn(session, plans, samples, rounds, progress)
-    uses = _uses(session, plans, samples[0])
+    uses = memory_and_energy(session, plans, samples[0])
     return [
         _rung(Setting(rung.settings, rung.graphs), record, use, rung.quality)
         for rung, record, use in zip(rungs, records, uses, strict=True)
@@ -210,7 +210,9 @@ def _energy_j(session: Session, plan: Plan, sample: Sample, meter: EnergyMeter |
     return meter.measure(work) / calls
 
 
-def _uses(session: Session, plans: Sequence[Plan], sample: Sample) -> list[tuple[float | None, float | None]]:
+def memory_and_energy(
+    session: Session, plans: Sequence[Plan], sample: Sample
+) -> list[tuple[float | None, float | None]]:
     """Return peak memory in MB and energy in J of every plan; None where the system does not tell."""
     meter = find_energy_meter()
     return [(_memory_mb(session, plan, sample), _energy_j(session, plan, sample, meter)) for plan in plans]

@@ -20,14 +20,22 @@ def open_graph(bundle: Bundle, graph: Graph, placement: Placement) -> Engine:
         MissingExtraError: the engine is not installed.
         UnsupportedError: the engine cannot run the graph here.
     """
+    return opener(placement.target).open(read_graph(bundle, graph, placement), OpenOptions(threads=placement.threads))
+
+
+def read_graph(bundle: Bundle, graph: Graph, placement: Placement) -> bytes:
+    """Return the serialised ONNX model that a placement runs, its weights in it.
+
+    Raises:
+        UnknownNameError: the bundle has no such variant of the graph.
+    """
     variants = {(variant.target, variant.format): variant for variant in graph.variants}
     wanted = (placement.target, placement.format)
     if wanted not in variants:
         known = [" ".join(pair) for pair in variants]
         raise UnknownNameError(f"variant of {graph.component}/{graph.name}", " ".join(wanted), known)
     variant = variants[wanted]
-    model = restore(bundle.read(variant.member), variant.weights, bundle.read)
-    return opener(placement.target).open(model, OpenOptions(threads=placement.threads))
+    return restore(bundle.read(variant.member), variant.weights, bundle.read)
 
 
 def same_everywhere(manifest: Manifest, placement: Placement) -> dict[str, dict[str, Placement]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from sanderling.engine import Opener
+from sanderling.engine import AnyArray, Opener, OpenOptions
 
 
 @dataclass(frozen=True)
@@ -46,4 +47,47 @@ class Target(Opener, Protocol):
 
     def lower(self, graph: bytes) -> bytes:
         """Return the ONNX model in the form this engine computes rightly and fast. Host only; needs onnx."""
+        ...
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """One operator of a graph as the engine runs it, after its own fusions.
+
+    Attributes:
+        operator: the engine's name for the kind, such as "Gemm".
+        node: its name for the one; an engine that splits or fuses nodes makes up names.
+        ms: mean of one call of the graph, operators inside its branches and loops not included.
+    """
+
+    operator: str
+    node: str
+    ms: float
+
+
+@dataclass(frozen=True)
+class OperatorTimes:
+    """What calls of a graph cost, operator by operator.
+
+    Attributes:
+        call_ms: mean of a whole call while the engine's profiler was on, which slows it down a little.
+        rows: the dearest first.
+    """
+
+    call_ms: float
+    rows: tuple[OperatorTime, ...]
+
+
+@runtime_checkable
+class OperatorProfiler(Protocol):
+    """A target whose engine has a profiler of its own; a target without one leaves the method out."""
+
+    def profile_operators(
+        self, graph: bytes, options: OpenOptions, feed: Mapping[str, AnyArray], calls: int
+    ) -> OperatorTimes:
+        """Return what every operator of a lowered graph takes, over so many calls on one feed after a warm-up.
+
+        Raises:
+            UnsupportedError: the engine cannot run the graph here.
+        """
         ...

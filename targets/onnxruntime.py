@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from sanderling.engine import AnyArray, Engine, OpenOptions
 from sanderling.errors import MissingExtraError, UnsupportedError
-from sanderling.targets import Refusal, Target
+from sanderling.targets import OperatorTime, OperatorTimes, Refusal, Target
 from sanderling.targets.rules.operators import refusals_by_trial
 
 _PROVIDER = "ExecutionProvider"
@@ -16,6 +20,15 @@ _PROVIDER = "ExecutionProvider"
 
 _DOMAINS = frozenset({"com.microsoft"})
 """Operators that ONNX Runtime adds to ONNX's own; it checks their names when it opens the graph."""
+
+_WARM_UP = 2
+"""Calls that the trace of a profile leaves out."""
+
+_KERNEL = "_kernel_time"
+"""How the trace ends the names of nodes that ran."""
+
+_CONTROL = frozenset({"If", "Loop", "Scan"})
+"""Operators that other nodes run inside of; the trace counts those twice."""
 
 _QUIET = 4
 """Log level: what matters comes as an exception, and lines of its own would mix with our output."""
@@ -45,25 +58,31 @@ class OnnxRuntime:
             UnsupportedError: it has no such processor here, or cannot run the graph on it.
         """
         library = _library()
-        provider = _provider(library, options.processor)
-        state = library.capi.onnxruntime_pybind11_state
-        refused = (
-            state.Fail,
-            state.InvalidArgument,
-            state.InvalidGraph,
-            state.InvalidProtobuf,
-            state.NotImplemented,
-            state.RuntimeException,
-        )
+        return OnnxRuntimeEngine(_session(library, graph, options, _settings(library, options)))
+
+    def profile_operators(
+        self, graph: bytes, options: OpenOptions, feed: Mapping[str, AnyArray], calls: int
+    ) -> OperatorTimes:
+        """Return what every operator takes, from the trace that a session writes when its profiling is on.
+
+        Raises:
+            MissingExtraError: ONNX Runtime is not installed.
+            UnsupportedError: it has no such processor here, or cannot run the graph on it.
+        """
+        library = _library()
         settings = _settings(library, options)
-        try:
-            # With its fallback on, a processor that cannot be started is replaced by the CPU.
-            session = library.InferenceSession(graph, settings, providers=[provider], enable_fallback=0)
-        except refused as error:
-            raise UnsupportedError(f"onnxruntime cannot run this graph on {options.processor}: {error}") from error
-        if session.get_providers()[0] != provider:
-            raise UnsupportedError(f"onnxruntime could not start {options.processor!r}; check its driver and libraries")
-        return OnnxRuntimeEngine(session)
+        settings.enable_profiling = True
+        with tempfile.TemporaryDirectory() as folder:
+            settings.profile_file_prefix = str(Path(folder) / "trace")
+            engine = OnnxRuntimeEngine(session := _session(library, graph, options, settings))
+            for _ in range(_WARM_UP):
+                engine.run(feed)
+            begun = perf_counter()
+            for _ in range(calls):
+                engine.run(feed)
+            call_ms = (perf_counter() - begun) / calls * 1e3
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        return OperatorTimes(call_ms, _rows(events, calls))
 
     def refusals(self, graph: bytes) -> tuple[Refusal, ...]:
         """Return the operators that nobody defines; if there are none, what the engine says on opening the graph."""
@@ -110,6 +129,55 @@ def _provider(library: Any, processor: str) -> str:
         names = ", ".join(sorted(provider.removesuffix(_PROVIDER) for provider in present))
         raise UnsupportedError(f"onnxruntime has no processor {processor!r} here; it has: {names}")
     return f"{processor}{_PROVIDER}"
+
+
+def _session(library: Any, graph: bytes, options: OpenOptions, settings: Any) -> Any:
+    """Return an open session that runs on the processor asked for and on no other."""
+    provider = _provider(library, options.processor)
+    state = library.capi.onnxruntime_pybind11_state
+    refused = (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NotImplemented,
+        state.RuntimeException,
+    )
+    try:
+        # With its fallback on, a processor that cannot be started is replaced by the CPU.
+        session = library.InferenceSession(graph, settings, providers=[provider], enable_fallback=0)
+    except refused as error:
+        raise UnsupportedError(f"onnxruntime cannot run this graph on {options.processor}: {error}") from error
+    if session.get_providers()[0] != provider:
+        raise UnsupportedError(f"onnxruntime could not start {options.processor!r}; check its driver and libraries")
+    return session
+
+
+def _rows(events: Sequence[Mapping[str, Any]], calls: int) -> tuple[OperatorTime, ...]:
+    """Return the mean milliseconds of every node over the last calls of a trace, whose times are microseconds."""
+    runs = sorted(event["ts"] for event in events if event["name"] == "model_run")
+    nodes = [event for event in events if event["cat"] == "Node" and event["name"].endswith(_KERNEL)]
+    spent: dict[tuple[str, str], float] = {}
+    for event, own_us in _exclusive(node for node in nodes if node["ts"] >= runs[-calls]):
+        key = event["args"]["op_name"], event["name"].removesuffix(_KERNEL)
+        spent[key] = spent.get(key, 0.0) + own_us / calls / 1e3
+    rows = [OperatorTime(operator, node, ms) for (operator, node), ms in spent.items()]
+    return tuple(sorted(rows, key=lambda row: -row.ms))
+
+
+def _exclusive(nodes: Iterator[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], float]]:
+    """Return every node with its own microseconds: a branch or loop less the nodes that ran inside it."""
+    found: list[list[Any]] = []
+    around: list[int] = []
+    for node in sorted(nodes, key=lambda node: (node["ts"], -node["dur"])):
+        while around and found[around[-1]][0]["ts"] + found[around[-1]][0]["dur"] < node["ts"] + node["dur"]:
+            around.pop()
+        if around:
+            found[around[-1]][1] -= node["dur"]
+        if node["args"]["op_name"] in _CONTROL:
+            around.append(len(found))
+        found.append([node, float(node["dur"])])
+    return [(node, own_us) for node, own_us in found]
 
 
 def _settings(library: Any, options: OpenOptions) -> Any:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sanderling.bundle import MEASURED, Bundle, replace_member
 from sanderling.codec import plain, to_json
+from sanderling.errors import UserError
 from sanderling.ladder import Rung
 from sanderling.manifest import Measured
 from sanderling.options import add_bundle
 from sanderling.tables import engines_words, figure, graphs_words, settings_words, table
 from sanderling.verb import Outcome, Verb
+
+if TYPE_CHECKING:
+    from sanderling.calibration.standalone import Asked
+    from sanderling.conditions import Conditions
 
 _DESCRIPTION = """
 Measure the ladder's rungs again on this machine, with the input of the bundle's self-test, and write latency, memory
@@ -20,12 +26,20 @@ machine than before, the engines are compared and chosen again first. Quality st
 not pay here leave the ladder; --all measures every setting that was tried at compile time, so that one that pays only
 here can enter.
 
+--output measures the ladder as it is, leaves the bundle alone and writes a profile of its own: every call, percentiles
+with confidence intervals, load and first-call time, and the machine's clocks, temperature, throttling and load before
+and after. `sanderling diff` compares two of them.
+
 Example:
 
   sanderling profile model.sand
   sanderling profile model.sand --all --calls 100
   sanderling profile model.sand --dry-run
+  sanderling profile model.sand --output profile.json --calls 200 --cool-below 60 --operators
 """
+
+_WAIT_S = 300.0
+"""Longest wait for a cooler machine unless told otherwise."""
 
 
 def whole_from_one(text: str) -> int:
@@ -33,6 +47,26 @@ def whole_from_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86400:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 86400")
+    return value
+
+
+def _celsius(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not -50 <= value <= 150:
+        raise ArgumentTypeError(f"{text!r} is not a temperature from -50 to 150 degrees Celsius")
+    return value
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -45,16 +79,87 @@ def _configure(parser: ArgumentParser) -> None:
         "--threads", type=whole_from_one, metavar="N", help="the most worker threads; chooses engines again"
     )
     parser.add_argument("--dry-run", action="store_true", help="measure, and leave the bundle as it is")
+    parser.add_argument("--cool-below", type=_celsius, metavar="C", help="wait until no sensor is hotter, or refuse")
+    parser.add_argument(
+        "--wait", type=_seconds, metavar="S", help=f"for the machine to cool, at most; {_WAIT_S:g} by default"
+    )
+    group = parser.add_argument_group("a profile of its own")
+    group.add_argument("--output", metavar="PROFILE.json", type=Path, help="write it here and leave the bundle alone")
+    group.add_argument(
+        "--operators",
+        nargs="?",
+        const="",
+        metavar="COMPONENT",
+        help="time every operator of the full model, by the engine's own profiler; of one component or of all",
+    )
+    group.add_argument("--roofline", action="store_true", help="measure what the machine can do at most, too")
 
 
 def _run(arguments: Namespace) -> Outcome:
+    _check(arguments)
+    return _reprofile(arguments) if arguments.output is None else _profile(arguments)
+
+
+def _check(arguments: Namespace) -> None:
+    """Refuse options that would change nothing."""
+    if arguments.wait is not None and arguments.cool_below is None:
+        raise UserError("--wait says how long to wait for --cool-below, which is not given; add --cool-below 60, say")
+    if arguments.output is None:
+        for name in ("operators", "roofline"):
+            if getattr(arguments, name) not in (None, False):
+                raise UserError(f"--{name} goes into a profile of its own; say where with --output profile.json")
+    elif arguments.threads is not None:
+        raise UserError(
+            "--threads chooses engines again and writes into the bundle, --output leaves it alone; run "
+            f"`sanderling profile {arguments.bundle} --threads {arguments.threads}` first, then with --output"
+        )
+
+
+def _profile(arguments: Namespace) -> Outcome:
+    from sanderling.calibration.profile_file import write_profile
+    from sanderling.calibration.profile_words import profile_words
+    from sanderling.calibration.standalone import take_profile
+    from sanderling.progress import ProgressLine
+
+    if not arguments.output.parent.is_dir():  # known before minutes of calls, not after
+        raise UserError(f"cannot write {arguments.output}: there is no folder {arguments.output.parent}; make it first")
+    profile = take_profile(arguments.bundle, _asked(arguments), ProgressLine())
+    write_profile(arguments.output, profile)
+    return Outcome(plain(profile), f"{profile_words(profile)}\nwritten to {arguments.output}")
+
+
+def _asked(arguments: Namespace) -> Asked:
+    from sanderling.calibration.standalone import Asked
+
+    return Asked(
+        calls=arguments.calls,
+        everything=arguments.everything,
+        operators=arguments.operators,
+        roofline=arguments.roofline,
+        cool_below_c=arguments.cool_below,
+        wait_s=_wait_s(arguments),
+    )
+
+
+def _wait_s(arguments: Namespace) -> float:
+    return _WAIT_S if arguments.wait is None else float(arguments.wait)
+
+
+def _reprofile(arguments: Namespace) -> Outcome:
     from sanderling.calibration.reprofile import reprofile
+    from sanderling.calibration.thermal_gate import wait_until_cool
+    from sanderling.conditions import read_conditions
     from sanderling.progress import ProgressLine
 
     path: Path = arguments.bundle
+    progress = ProgressLine()
+    if arguments.cool_below is not None:
+        wait_until_cool(arguments.cool_below, _wait_s(arguments), progress)
+    began = read_conditions()
     with Bundle.open(path) as bundle:
         before = bundle.measured()
-        after = reprofile(bundle, arguments.calls, arguments.everything, arguments.threads, ProgressLine())
+        after = reprofile(bundle, arguments.calls, arguments.everything, arguments.threads, progress)
+    ended = read_conditions()
     if not arguments.dry_run:
         replace_member(path, MEASURED, to_json(after))
     return Outcome(
@@ -65,10 +170,18 @@ def _run(arguments: Namespace) -> Outcome:
             "placements": plain(after.placements),
             "before": [] if before is None else [plain(rung) for rung in before.ladder.rungs],
             "after": [plain(rung) for rung in after.ladder.rungs],
+            "conditions": {"before": plain(began), "after": plain(ended)},
             "written": not arguments.dry_run,
         },
-        text=_words(path, before, after, arguments.dry_run),
+        text="\n".join([*_doubts(began, ended), _words(path, before, after, arguments.dry_run)]),
     )
+
+
+def _doubts(began: Conditions, ended: Conditions) -> list[str]:
+    from sanderling.conditions import changes
+    from sanderling.engine import usable_cores
+
+    return [f"doubt: {doubt}" for doubt in changes(began, ended, usable_cores())]
 
 
 def _words(path: Path, before: Measured | None, after: Measured, dry_run: bool) -> str:
