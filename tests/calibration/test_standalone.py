@@ -118,14 +118,14 @@ class TestOperators:
     def test_a_component_that_is_not_there_or_does_not_run(self, toy: Path) -> None:
         with pytest.raises(UnknownNameError, match="unknown component 'loo'; did you mean 'look'"):
             take(toy, operators="loo")
-        with pytest.raises(InputError, match="'read' does not run on the self-test's input.*those that do: look"):
+        with pytest.raises(InputError, match=r"'read' does not run on the self-test's input.*those that do: look"):
             take(toy, operators="read")
 
     def test_a_target_without_a_profiler(self, toy: Path) -> None:
         with Session(Bundle.open(toy)) as session:
             elsewhere = {**PLACEMENTS, "look": {**PLACEMENTS["look"], FULL: Placement("reference", HERE.format, 1)}}
             measured = replace(session.measured, placements=elsewhere)
-            with pytest.raises(UnsupportedError, match="runs on reference.*those with one: onnxruntime, openvino"):
+            with pytest.raises(UnsupportedError, match=r"runs on reference.*those with one: onnxruntime, openvino"):
                 find_operators(session, measured, None, silent)
 
 

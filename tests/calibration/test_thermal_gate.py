@@ -55,5 +55,5 @@ def test_without_waiting_it_refuses_at_once() -> None:
 
 
 def test_a_machine_without_a_sensor_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="no thermal zone and no hwmon sensor.*leave --cool-below out"):
+    with pytest.raises(UnsupportedError, match=r"no thermal zone and no hwmon sensor.*leave --cool-below out"):
         Cooling(None).gate(60, 5)
