@@ -57,7 +57,7 @@ def test_help_of_every_verb_shows_an_example_json_and_the_exit_codes(
 
 
 def test_the_verbs_are_those_that_were_promised() -> None:
-    promised = "compare compile doctor inspect plan profile report run verify"
+    promised = "compare compile diff doctor inspect plan profile report run verify"
     assert " ".join(cli.find_verbs()) == promised
 
 
