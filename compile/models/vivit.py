@@ -16,7 +16,8 @@ from sanderling.compile.architecture import Adapted, Architecture
 from sanderling.compile.blocks.video import VideoEncoder
 from sanderling.compile.checkpoint import Weights, read_weights
 from sanderling.compile.settings import Settings
-from sanderling.compile.video_encoder import PROJECTIONS, VideoModel, arrange, classes, video_config, zero_biases
+from sanderling.compile.video_checkpoint import PROJECTIONS, arrange, classes, video_config, zero_biases
+from sanderling.compile.video_encoder import VideoModel
 from sanderling.compile.video_encoder import adapt as adapt_video
 from sanderling.errors import CheckpointError
 
