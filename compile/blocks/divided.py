@@ -42,7 +42,7 @@ class DividedLayer(nn.Module):
         attended, trace = self.time_attn.traced(self._over_time(patches))
         first, after = self._in_frames(first, patches + self._to_frames(attended, patches), None)
         batch, places = patches.shape[0], patches.shape[2]
-        received, keys = (seen.unflatten(0, (batch, places)).mean(1) for seen in (trace.received, trace.keys))
+        received, keys = (seen.reshape(batch, places, *seen.shape[1:]).mean(1) for seen in (trace.received, trace.keys))
         return first, after, AttentionTrace(received, keys)
 
     def _over_time(self, patches: Tensor) -> Tensor:

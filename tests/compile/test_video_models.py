@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from dual_encoders import build, reduce_at, without_text
+from dual_encoders import build, enlarged, reduce_at, without_text
 from torch import Tensor
 from transformers import VideoMAEForPreTraining, VivitModel
 from videos import (
@@ -23,7 +23,6 @@ from videos import (
     clip,
     config_of,
     encoder,
-    enlarged,
 )
 
 from sanderling.arrays import Arrays
@@ -204,7 +203,7 @@ def test_a_merged_frame_counts_as_the_frames_it_stands_for(tmp_path: Path) -> No
     model = classifier("timesformer")
     model.timesformer.embeddings.time_embeddings.zero_()
     _, adapted = saved(model, tmp_path)
-    one, other = clip(2).split(1, dim=1)
+    one, other = clip(2)[:, :1], clip(2)[:, 1:]
     mixed = torch.cat([one, one, one, one, other, one], dim=1)
     full, _ = build(adapted, "video")(mixed)
     for layer in (0, 1):
@@ -225,7 +224,7 @@ def test_spec_names_component_lever_and_sites(sources: dict[str, tuple[Any, Adap
     assert [part.probe for part in adapted.parts] == [(PROBES[family],)]
 
 
-PUBLISHED = {"videomae": (86.53, 180.49), "vivit": (89.25, 451.83), "timesformer": (121.57, 196.05)}
+PUBLISHED = {"videomae": (86.53, 180.49), "vivit": (88.95, 451.83), "timesformer": (121.57, 196.05)}
 """Millions of parameters and thousands of millions of multiply-adds at the published sizes with 400 classes."""
 
 
