@@ -69,11 +69,11 @@ def adapt(model: DualEncoder, folder: Path) -> Adapted:
     load(whole, model.arrange(read_weights(folder)), model.rename, model.ignore)
     vision = Part(
         "vision",
-        lambda at: _filled(model.build_vision, at, whole["vision"]),
+        lambda at: filled(model.build_vision, at, whole["vision"]),
         (_pixels(model.vision),),
         probe=_as_many_as_heads(model.vision),
     )
-    text = Part("text", lambda at: _filled(_unreduced(model.build_text), at, whole["text"]), (_ids(model),))
+    text = Part("text", lambda at: filled(_unreduced(model.build_text), at, whole["text"]), (_ids(model),))
     return Adapted(spec=_spec(model), parts=(vision, text), source=digest(folder), files=text_files(folder))
 
 
@@ -155,7 +155,7 @@ def _spec(model: DualEncoder) -> ModelSpec:
     )
 
 
-def _filled(build: Callable[[ReduceAt | None], nn.Module], at: ReduceAt | None, loaded: nn.Module) -> nn.Module:
+def filled(build: Callable[[ReduceAt | None], nn.Module], at: ReduceAt | None, loaded: nn.Module) -> nn.Module:
     """Return a new module that shares the loaded one's parameters; a reducer has none of its own."""
     with torch.device("meta"):
         module = build(at)

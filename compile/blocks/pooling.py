@@ -37,3 +37,15 @@ class AttentionPool(nn.Module):
 def unit_length(vectors: Tensor) -> Tensor:
     """Return the vectors [..., width] scaled to length 1."""
     return vectors / (vectors * vectors).sum(-1, keepdim=True).sqrt()
+
+
+def mean_rows(rows: Tensor, sizes: Tensor | None = None) -> Tensor:
+    """Return the mean row, [batch, n, width] -> [batch, width]; a row counts as often as it stands for.
+
+    Args:
+        rows: [batch, n, width]
+        sizes: tokens each row stands for, [batch, n]; None where none were merged.
+    """
+    if sizes is None:
+        return rows.mean(1)
+    return (rows * (sizes / sizes.sum(-1, keepdim=True))[..., None]).sum(1)

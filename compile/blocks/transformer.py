@@ -17,7 +17,7 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """The tanh approximation of GELU, as SigLIP uses it."""
+    """The tanh approximation of GELU, as SigLIP and ViViT use it."""
     return functional.gelu(x, approximate="tanh")
 
 
@@ -25,6 +25,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
     "quick_gelu": quick_gelu,
     "gelu_pytorch_tanh": gelu_tanh,
+    "gelu_fast": gelu_tanh,
 }
 
 

@@ -42,9 +42,14 @@ class VisionConfig:
         return self.image_size // self.patch_size
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the patches, as reducers see them."""
+        return self.side, self.side
+
+    @property
     def tokens(self) -> int:
         """Image tokens of a whole picture, without the class token."""
-        return self.side * self.side
+        return self.grid[0] * self.grid[1]
 
     @property
     def patch_values(self) -> int:
@@ -120,7 +125,7 @@ class VisionEncoder(nn.Module):
             EncoderLayer(width, config.heads, config.hidden, config.activation, config.eps)
             for _ in range(config.layers)
         )
-        self.post_layernorm = nn.LayerNorm(width, eps=config.eps)
+        self.post_layernorm: nn.Module = nn.LayerNorm(width, eps=config.eps)
 
     def forward(
         self,
@@ -164,8 +169,7 @@ class VisionEncoder(nn.Module):
         positions = self.position_embedding[self.prefix :].expand(patches.shape[0], -1, -1)
         if self.reduce_at is None or self.reduce_at.layer != 0 or keep is None:
             return all_tokens(self.patch_embedding(patches) + positions)
-        grid = (self.config.side, self.config.side)
-        reduction = choose(self.reduce_at.reducer, patches, saliency, keep, grid, relevance)
+        reduction = choose(self.reduce_at.reducer, patches, saliency, keep, self.config.grid, relevance)
         left, places = (reduce_tokens(all_tokens(rows), reduction) for rows in (patches, positions))
         return TokenSet(self.patch_embedding(left.rows) + places.rows, left.sizes, left.kept)
 
@@ -195,8 +199,7 @@ class VisionEncoder(nn.Module):
     ) -> TokenSet:
         """Reduce the image tokens behind the prefix; the prefix stays in front."""
         p = self.prefix
-        grid = (self.config.side, self.config.side)
-        reduction = choose(at.reducer, trace.keys[:, p:], trace.received[:, p:], keep, grid, relevance)
+        reduction = choose(at.reducer, trace.keys[:, p:], trace.received[:, p:], keep, self.config.grid, relevance)
         image = TokenSet(tokens.rows[:, p:], tokens.sizes[:, p:], tokens.kept[:, p:])
         left = reduce_tokens(image, reduction)
         if p == 0:
