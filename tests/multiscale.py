@@ -112,3 +112,59 @@ def parameters_of(build: Any, names: tuple[str, ...]) -> int:
     with torch.device("meta"):
         modules: list[nn.Module] = [build[name](None) for name in names]
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+BIFORMER: dict[str, Any] = {
+    "model_type": "biformer",
+    "image_size": 64,
+    "depth": [1, 1, 2, 1],
+    "embed_dim": [8, 16, 16, 32],
+    "head_dim": 4,
+    "mlp_ratios": [2, 2, 2, 2],
+    "n_win": 4,
+    "topks": [1, 4, 8, -2],
+    "num_classes": 7,
+}
+BIFORMER_PUBLISHED: dict[str, tuple[list[int], list[int], float, float]] = {
+    "tiny": ([2, 2, 8, 2], [64, 128, 256, 512], 13.143, 2.228),
+    "small": ([4, 4, 18, 4], [64, 128, 256, 512], 25.536, 4.487),
+    "base": ([4, 4, 18, 4], [96, 192, 384, 768], 56.805, 9.795),
+}
+"""Variant -> depth, embed_dim, millions of parameters and 10^9 multiply-adds."""
+
+BIFORMER_ROUTED: dict[tuple[int, int, int], float] = {
+    (1, 1, 4): 2.170,
+    (1, 2, 8): 2.190,
+    (1, 4, 16): 2.228,
+    (1, 8, 32): 2.305,
+    (4, 16, 49): 2.565,
+    (49, 49, 49): 5.089,
+}
+"""Regions that the three routed stages of the tiny variant look at -> 10^9 multiply-adds."""
+
+
+def biformer_weights(config: dict[str, Any]) -> dict[str, Tensor]:
+    """Return seeded weights under the official repository's names."""
+    widths, shapes = config["embed_dim"], dict[str, tuple[int, ...]]()
+    halves = [(3, widths[0] // 2, "0.0", "0.1"), (widths[0] // 2, widths[0], "0.3", "0.4")]
+    halves += [(widths[s - 1], widths[s], f"{s}.0", f"{s}.1") for s in (1, 2, 3)]
+    for before, width, conv, norm in halves:
+        shapes |= _layer(f"downsample_layers.{conv}", width, before, 3, 3)
+        shapes |= _batch_norm(f"downsample_layers.{norm}", width)
+    for stage, (depth, width) in enumerate(zip(config["depth"], widths, strict=True)):
+        hidden = width * config["mlp_ratios"][stage]
+        qkv, out = ("qkv.qkv", "wo") if stage < 3 else ("qkv", "proj")
+        for number in range(depth):
+            at = f"stages.{stage}.{number}"
+            shapes |= _layer(f"{at}.pos_embed", width, 1, 3, 3) | _layer(f"{at}.attn.lepe", width, 1, 5, 5)
+            shapes |= _layer(f"{at}.norm1", width) | _layer(f"{at}.norm2", width)
+            shapes |= _layer(f"{at}.attn.{qkv}", 3 * width, width, bias=stage < 3)
+            shapes |= _layer(f"{at}.attn.{out}", width, width)
+            shapes |= _layer(f"{at}.mlp.0", hidden, width) | _layer(f"{at}.mlp.3", width, hidden)
+    shapes |= _batch_norm("norm", widths[3]) | _layer("head", config["num_classes"], widths[3])
+    counters = {f"{n.removesuffix('running_var')}num_batches_tracked" for n in shapes if n.endswith("running_var")}
+    return _filled(shapes) | {name: torch.tensor(9) for name in counters}
+
+
+def _batch_norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
+    return _layer(name, width) | {f"{name}.running_mean": (width,), f"{name}.running_var": (width,)}
