@@ -4,7 +4,7 @@ Four stages of convolutions and attention over regions of the map; in the first 
 those that match it best. How many is the lever `regions`, counted in the last routed stage; earlier stages look at
 fewer in the published proportion, rounded down and at least 1, so that a place looks at about as many places everywhere.
 Reducers choose at this site which regions are looked at: "saliency" is the published rule, the others are what it has
-to beat. Weights stay as they are.
+to beat. Weights stay as they are. The lever ends at the published number, and only the published rule is the full model there.
 
 The folder form: config.json with `model_type` "biformer" and the arguments that the official constructor
 (github.com/rayleizhu/BiFormer, models/biformer.py) takes, `depth`, `embed_dim`, `head_dim`, `mlp_ratios`, `n_win`,
@@ -31,7 +31,13 @@ from torch import Tensor, nn
 
 from sanderling.compile.architecture import Adapted, Architecture, Part
 from sanderling.compile.blocks.reduce import ReduceAt
-from sanderling.compile.blocks.routing import FrozenBatchNorm, MapAttention, RoutedAttention, RoutedLayer, WholeAttention
+from sanderling.compile.blocks.routing import (
+    FrozenBatchNorm,
+    MapAttention,
+    RoutedAttention,
+    RoutedLayer,
+    WholeAttention,
+)
 from sanderling.compile.checkpoint import digest, load, read_weights
 from sanderling.compile.preparation import ImageDefaults, image_input
 from sanderling.compile.projections import split_projections
@@ -116,7 +122,8 @@ class BiFormer(nn.Module):
         widths = config.widths
         self.downsample_layers = nn.ModuleList([_stem(widths[0]), *map(_halve, widths, widths[1:])])
         self.stages = nn.ModuleList(
-            nn.ModuleList(self._layer(stage, reducer) for _ in range(depth)) for stage, depth in enumerate(config.depths)
+            nn.ModuleList(self._layer(stage, reducer) for _ in range(depth))
+            for stage, depth in enumerate(config.depths)
         )
         self.norm = FrozenBatchNorm(widths[-1])
         self.head = nn.Linear(widths[-1], config.classes)
@@ -143,7 +150,9 @@ class BiFormer(nn.Module):
         most = self.config.most
         if regions is None or stage == len(most):
             return ()
-        return (torch.clamp(regions * most[stage] // most[-1], min=1, max=most[stage]),)
+        # In floats, because a whole-number division becomes operators that TensorRT does not take.
+        fewer = (regions.to(torch.float32) * most[stage] / most[-1]).floor()
+        return (torch.clamp(fewer, min=1, max=most[stage]).to(torch.int64),)
 
     def _layer(self, stage: int, reducer: Reducer | None) -> RoutedLayer:
         config, width = self.config, self.config.widths[stage]

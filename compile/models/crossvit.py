@@ -105,21 +105,17 @@ def read(config: dict[str, Any]) -> CrossVitConfig:
     if any(width % (4 if stem else 1) or width % number for width, number in zip(widths, heads, strict=True)):
         raise settings.wrong("embed_dim", f"multiples of num_heads, {list(heads)}{', and of 4' if stem else ''}")
     ratios, eps = settings.positives("mlp_ratio", 3), settings.positive("layer_norm_eps")
+    fixed: dict[str, Any] = {"eps": eps, "class_token": True, "post_norm": False}
     small, large = (
-        VisionConfig(
-            sides[b], patches[b], widths[b], 1, heads[b], int(widths[b] * ratios[b]),
-            eps=eps, class_token=True, post_norm=False,
-        )
-        for b in (0, 1)
-    )  # fmt: skip
+        VisionConfig(sides[b], patches[b], widths[b], 1, heads[b], int(widths[b] * ratios[b]), **fixed) for b in (0, 1)
+    )
     blocks = tuple((replace(small, layers=s), replace(large, layers=n)) for s, n, _ in depths)
     return CrossVitConfig(blocks, stem, settings.whole("num_classes"))
 
 
 def _is_depth(depth: Any) -> bool:
-    return isinstance(depth, list) and len(depth) == 3 and all(type(n) is int for n in depth) and (
-        min(depth[:2]) >= 1 and depth[2] == 0
-    )  # fmt: skip
+    whole = isinstance(depth, list) and len(depth) == 3 and all(type(n) is int for n in depth)
+    return whole and min(depth[:2]) >= 1 and depth[2] == 0
 
 
 def builders(sizes: CrossVitConfig) -> dict[str, Callable[[ReduceAt | None], nn.Module]]:
