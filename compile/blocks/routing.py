@@ -1,8 +1,8 @@
 """Routed attention: every region of a picture looks at the few regions that match it best.
 
-Bi-level routing attention of BiFormer (Zhu et al., CVPR 2023, section 3.2). Which regions are looked at is a reduction of
-regions to those that stay, done once per asking region: the published rule keeps the highest matches, and any reducer
-may take its place.
+Bi-level routing attention of BiFormer (Zhu et al., CVPR 2023, section 3.2). Which regions are looked at is a reduction
+of regions to those that stay, done once per asking region: the published rule keeps the highest matches, and any
+reducer may take its place.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class RoutedAttention(MapAttention):
 
         Sizes, [batch * regions, kept], are for rules that merge regions, and None for those that drop them.
         """
-        batch, count, places, channels = k.shape
+        batch, count, _, channels = k.shape
         if routed.target is None:
             # Rows of a flat table: gathering from a table expanded to every asking region reads it that many times.
             first = (torch.arange(batch, device=k.device) * count)[:, None].expand(-1, count).flatten()

@@ -1,10 +1,10 @@
 """BiFormer (Zhu et al., CVPR 2023), a reference construction: Hugging Face has no class for it.
 
-Four stages of convolutions and attention over regions of the map; in the first three a region looks at only a few others,
+Four stages of convolutions and attention over regions of the map; in the first three a region looks at a few others,
 those that match it best. How many is the lever `regions`, counted in the last routed stage; earlier stages look at
-fewer in the published proportion, rounded down and at least 1, so that a place looks at about as many places everywhere.
-Reducers choose at this site which regions are looked at: "saliency" is the published rule, the others are what it has
-to beat. Weights stay as they are. The lever ends at the published number, and only the published rule is the full model there.
+fewer in the published proportion, rounded down and at least 1. Reducers choose which: "saliency" is the published rule,
+the others are what it has to beat. Weights stay as they are. The lever ends at the published number, where only the
+published rule is the full model.
 
 The folder form: config.json with `model_type` "biformer" and the arguments that the official constructor
 (github.com/rayleizhu/BiFormer, models/biformer.py) takes, `depth`, `embed_dim`, `head_dim`, `mlp_ratios`, `n_win`,

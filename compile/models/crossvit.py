@@ -1,7 +1,7 @@
 """CrossViT (Chen et al., ICCV 2021), a reference construction: Hugging Face has no class for it.
 
-A picture is cut into small and into large patches. Each set goes through a transformer of its own; after every block the
-class token of either visits the patches of the other. So there are two token sets with a lever each,
+A picture is cut into small and into large patches. Each set goes through a transformer of its own; after every block
+the class token of either visits the patches of the other. So there are two token sets with a lever each,
 `tokens.image_small` and `tokens.image_large`, in the components "small" and "large" (up to the end of the first block's
 layers); "fusion" is all that follows. The last exchange hands back class tokens only, for nothing else is read.
 

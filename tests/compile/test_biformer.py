@@ -1,4 +1,4 @@
-"""BiFormer from the folder form; brute force in NumPy, torch's dense attention and the published sizes are the oracles."""
+"""BiFormer from the folder form; oracles are brute force in NumPy, torch's dense attention and the published sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CrossViT from the folder form; Hugging Face's ViT layer, torch's attention and the published sizes are the oracles."""
+"""CrossViT from the folder form; oracles are Hugging Face's ViT layer, torch's attention and the published sizes."""
 
 from __future__ import annotations
 
