@@ -17,14 +17,11 @@ from sanderling.compile.blocks.vision import VisionConfig
 from sanderling.compile.checkpoint import Weights, digest, expect_shape, load, read_weights
 from sanderling.compile.preparation import text_files
 from sanderling.compile.settings import Settings
-from sanderling.errors import InternalError
+from sanderling.compile.shared import filled, inner_layers, unreduced
 from sanderling.spec import Component, InputSpec, Lever, ModelSpec, Site, TensorSpec
 
 LEVER = "tokens.image"
 REPORT = "image_kept"
-
-_DEPTHS = (1 / 6, 1 / 4, 1 / 3, 1 / 2)
-"""Where inner sites are, as parts of the depth: earlier saves more, later chooses better."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +66,11 @@ def adapt(model: DualEncoder, folder: Path) -> Adapted:
     load(whole, model.arrange(read_weights(folder)), model.rename, model.ignore)
     vision = Part(
         "vision",
-        lambda at: filled(model.build_vision, at, whole["vision"]),
+        filled(model.build_vision, whole["vision"]),
         (_pixels(model.vision),),
         probe=_as_many_as_heads(model.vision),
     )
-    text = Part("text", lambda at: filled(_unreduced(model.build_text), at, whole["text"]), (_ids(model),))
+    text = Part("text", filled(unreduced("text", model.build_text), whole["text"]), (_ids(model),))
     return Adapted(spec=_spec(model), parts=(vision, text), source=digest(folder), files=text_files(folder))
 
 
@@ -122,11 +119,6 @@ def flat_patches(weights: Mapping[str, Tensor], name: str, vision: VisionConfig)
     return {n: tensor.flatten(1) if n == name else tensor for n, tensor in weights.items()}
 
 
-def inner_layers(layers: int) -> tuple[int, ...]:
-    """Return after which layers tokens can be reduced: about 1/6, 1/4, 1/3 and 1/2 of the depth, before the last."""
-    return tuple(sorted({max(1, round(layers * part)) for part in _DEPTHS} - {layers}))
-
-
 def _spec(model: DualEncoder) -> ModelSpec:
     tokens = model.vision.tokens
     side = model.vision.image_size
@@ -153,23 +145,6 @@ def _spec(model: DualEncoder) -> ModelSpec:
         sites=tuple(sites),
         outputs=("image_embeddings", "text_embeddings", REPORT),
     )
-
-
-def filled(build: Callable[[ReduceAt | None], nn.Module], at: ReduceAt | None, loaded: nn.Module) -> nn.Module:
-    """Return a new module that shares the loaded one's parameters; a reducer has none of its own."""
-    with torch.device("meta"):
-        module = build(at)
-    module.load_state_dict(loaded.state_dict(), assign=True)
-    return module.eval()
-
-
-def _unreduced(build: Callable[[], nn.Module]) -> Callable[[ReduceAt | None], nn.Module]:
-    def build_at(at: ReduceAt | None) -> nn.Module:
-        if at is not None:
-            raise InternalError(f"the text component has no site for {at.label}")
-        return build()
-
-    return build_at
 
 
 def _as_many_as_heads(vision: VisionConfig) -> tuple[int, ...]:

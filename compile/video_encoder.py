@@ -14,7 +14,7 @@ from sanderling.compile.blocks.pooling import mean_rows
 from sanderling.compile.blocks.reduce import ReduceAt
 from sanderling.compile.blocks.video import VideoConfig
 from sanderling.compile.checkpoint import Weights, digest, load
-from sanderling.compile.dual_encoder import filled, inner_layers
+from sanderling.compile.shared import filled, inner_layers
 from sanderling.compile.video_checkpoint import RENAME
 from sanderling.spec import ArrayInput, Component, Lever, ModelSpec, Site, TensorSpec
 
@@ -88,7 +88,7 @@ def adapt(model: VideoModel, folder: Path) -> Adapted:
     # The class token takes part in attention over tubes, not over time.
     tokens = model.config.heads - (1 if model.config.class_token and model.lever != "frames" else 0)
     probe = (tokens,) if 1 <= tokens <= model.units else ()
-    part = Part("video", lambda at: filled(model.build, at, whole), (_clip(model.config),), probe=probe)
+    part = Part("video", filled(model.build, whole), (_clip(model.config),), probe=probe)
     return Adapted(spec=_spec(model), parts=(part,), source=digest(folder))
 
 

@@ -35,6 +35,7 @@ class VisionConfig:
     pre_norm: bool = False
     patch_bias: bool = True
     overlap: bool = False
+    post_norm: bool = True
 
     @property
     def side(self) -> int:
@@ -125,7 +126,7 @@ class VisionEncoder(nn.Module):
             EncoderLayer(width, config.heads, config.hidden, config.activation, config.eps)
             for _ in range(config.layers)
         )
-        self.post_layernorm: nn.Module = nn.LayerNorm(width, eps=config.eps)
+        self.post_layernorm: nn.Module = nn.LayerNorm(width, eps=config.eps) if config.post_norm else nn.Identity()
 
     def forward(
         self,
