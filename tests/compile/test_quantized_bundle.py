@@ -33,7 +33,7 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data: Data = tiny_data(9)
     with brief(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("sanderling.calibration.admit.WORTH", 0.0)
-        patch.setattr("sanderling.calibration.admit.mean_costs", lambda rows: {r.placement: _order(r) for r in rows})
+        patch.setattr("sanderling.calibration.choose.mean_costs", lambda rows: {r.placement: _order(r) for r in rows})
         options = {"evaluation": data, "recipe": RECIPE, "cache": Cache(folder / "cache")}
         return compile_model(adapted_tiny(), folder / "q.sand", **options)  # type: ignore[arg-type]
 
