@@ -112,7 +112,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     bundle, report = options.out / "scene_qa.sand", options.out / "scene_qa.html"
     data = ["--data", "examples.scene_qa.data:evaluation"]
-    run("compile", str(HERE / "architecture.py"), "-o", str(bundle), *data)
+    run("compile", str(HERE / "architecture.py"), "-o", str(bundle), "--recipe", str(HERE / "demo.yaml"), *data)
     run("profile", str(bundle), "--all", "--calls", "60")
     with sanderling.load(bundle) as session:
         rows = make_rows(session)
